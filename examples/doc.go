@@ -2,9 +2,9 @@
 // online shop and a hundred activities of its visitors.
 //
 // The files stand here, and not below internal/, so that they can be read,
-// edited and handed to the commands by name; the package exists because
-// go:embed cannot reach a parent folder, and `processor dev` must work from
-// any folder.
+// edited and handed to the commands by name. They are a package because
+// `processor dev` must work from any folder, and a Go file can embed only what
+// lies beside or below it.
 //
 //   - datafile.json: version 4; A/B tests with even, uneven and partial splits,
 //     an exclusive and an overlapping group, a feature rollout, deliveries with
