@@ -57,11 +57,11 @@ type Output struct {
 // Producer stores outputs durably.
 //
 // Produce returns nil only when every output is stored as safely as the
-// transport can (Kafka: acks=all). Any error but nil leaves the outputs it does
-// not name stored, and those it names possibly stored: repeating them may make
-// duplicates, dropping them may lose them. The error is a [*ProduceError] when
-// single outputs failed. Produce does not keep outputs after it has returned,
-// and is safe for concurrent use.
+// transport can (Kafka: acks=all). Otherwise it returns a [*ProduceError]: the
+// outputs it does not name are stored; those it names may or may not be, so
+// repeating them may make duplicates and dropping them may lose them. Produce
+// neither changes outputs nor keeps them after it has returned. Safe for
+// concurrent use.
 type Producer interface {
 	Produce(ctx context.Context, outputs []Output) error
 }

@@ -1,0 +1,325 @@
+package kafkago
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+
+	"sortition/pipeline"
+)
+
+// acks is not an option: an output counts as stored when all in-sync replicas
+// have it. (The zero value of kafka-go's type means "do not even answer".)
+const acks = kafka.RequireAll
+
+// ProducerConfig configures a [Producer].
+type ProducerConfig struct {
+	Connection Connection
+	// Topics are the topics that will be written to. They share connections, and
+	// metadata is asked for them only. A topic that is not listed works too, with
+	// connections of its own.
+	Topics []string
+	// Compression of record batches: "none", "gzip", "snappy", "lz4" or "zstd".
+	// Default "zstd".
+	Compression string
+	// MaxRequestBytes bounds the uncompressed records of one request, so that it
+	// stays below the broker's message.max.bytes (1,048,588 by default) even if
+	// nothing can be compressed. A single larger record is sent alone. Default
+	// 1,000,000; from 1 kB to 100 MB.
+	MaxRequestBytes int
+	// RequestTimeout bounds one request; the broker gets half of it to collect
+	// its acknowledgements. Default 20 s.
+	RequestTimeout time.Duration
+	// RetryTimeout bounds one call of Produce with all its repetitions. Default
+	// 30 s. The context of the call may end it earlier.
+	RetryTimeout time.Duration
+	// RetryBackoff is the pause before the first repetition; it doubles with each
+	// further one, up to 1 s or RetryBackoff, whichever is longer. Default 50 ms.
+	RetryBackoff time.Duration
+	// Logger receives a line when a partition starts to fail and when it
+	// recovers. Default: discards.
+	Logger *slog.Logger
+}
+
+// Producer stores outputs in Kafka topics, implementing [pipeline.Producer].
+//
+// Outputs of one call are grouped by partition; partitions are written side by
+// side, each one in order and with one request under way. Keyed outputs go to
+// the partition the Java client would choose, outputs without a key to one
+// partition per call, in turn. Safe for concurrent use.
+type Producer struct {
+	cfg         ProducerConfig
+	compression kafka.Compression
+	shared      *link // for cfg.Topics
+
+	mu     sync.Mutex // guards the fields below
+	extra  map[string]*link
+	closed bool
+
+	turn  atomic.Uint32 // counts calls, to spread outputs without a key
+	stats producerCounters
+}
+
+var _ pipeline.Producer = (*Producer)(nil)
+
+// ProducerStats are running totals since the Producer was made.
+type ProducerStats struct {
+	Requests  uint64 // produce requests answered with success
+	Records   uint64 // records stored
+	Retries   uint64 // repetitions after a transient failure
+	Refused   uint64 // records no broker will ever take
+	Abandoned uint64 // records given up for now (RetryTimeout, cancellation)
+}
+
+type producerCounters struct {
+	requests, records, retries, refused, abandoned atomic.Uint64
+}
+
+// NewProducer checks cfg. It connects to nothing.
+func NewProducer(cfg ProducerConfig) (*Producer, error) {
+	if cfg.Compression == "" {
+		cfg.Compression = "zstd"
+	}
+	if cfg.MaxRequestBytes == 0 {
+		cfg.MaxRequestBytes = 1_000_000
+	}
+	if cfg.RequestTimeout == 0 {
+		cfg.RequestTimeout = 20 * time.Second
+	}
+	if cfg.RetryTimeout == 0 {
+		cfg.RetryTimeout = 30 * time.Second
+	}
+	if cfg.RetryBackoff == 0 {
+		cfg.RetryBackoff = 50 * time.Millisecond
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	var faults []error
+	p := &Producer{cfg: cfg, extra: map[string]*link{}}
+	if cfg.Compression != "none" {
+		if err := p.compression.UnmarshalText([]byte(cfg.Compression)); err != nil {
+			faults = append(faults, fmt.Errorf("unknown compression %q (known: none, gzip, snappy, lz4, zstd)", cfg.Compression))
+		}
+	}
+	if cfg.MaxRequestBytes < 1000 || cfg.MaxRequestBytes > 100_000_000 {
+		faults = append(faults, fmt.Errorf("MaxRequestBytes %d is outside 1,000 to 100,000,000", cfg.MaxRequestBytes))
+	}
+	if cfg.RequestTimeout < 0 || cfg.RetryTimeout < 0 || cfg.RetryBackoff < 0 {
+		faults = append(faults, errors.New("RequestTimeout, RetryTimeout and RetryBackoff cannot be negative"))
+	}
+	var err error
+	// No topics would mean the metadata of all of them.
+	if p.shared, err = cfg.Connection.open(append([]string{}, cfg.Topics...), cfg.RequestTimeout); err != nil {
+		faults = append(faults, err)
+	}
+	if len(faults) > 0 {
+		return nil, fmt.Errorf("kafka producer: %w", errors.Join(faults...))
+	}
+	return p, nil
+}
+
+// Stats returns the totals so far.
+func (p *Producer) Stats() ProducerStats {
+	return ProducerStats{
+		Requests:  p.stats.requests.Load(),
+		Records:   p.stats.records.Load(),
+		Retries:   p.stats.retries.Load(),
+		Refused:   p.stats.refused.Load(),
+		Abandoned: p.stats.abandoned.Load(),
+	}
+}
+
+// Close gives up the connections. Call it when no Produce is under way.
+func (p *Producer) Close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil
+	}
+	p.closed = true
+	p.shared.close()
+	for _, l := range p.extra {
+		l.close()
+	}
+	return nil
+}
+
+func (p *Producer) link(topic string) (*link, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil, ErrClosed
+	}
+	if slices.Contains(p.cfg.Topics, topic) {
+		return p.shared, nil
+	}
+	l := p.extra[topic]
+	if l == nil {
+		var err error
+		if l, err = p.cfg.Connection.open([]string{topic}, p.cfg.RequestTimeout); err != nil {
+			return nil, err
+		}
+		p.extra[topic] = l
+	}
+	return l, nil
+}
+
+// Produce stores outputs and returns nil when the broker has confirmed every one
+// of them; otherwise a [*pipeline.ProduceError].
+//
+// When a partition fails, its later outputs are not sent, so that none overtakes
+// another: they are named in the error too. A request whose answer is lost is
+// sent again and may be stored twice.
+func (p *Producer) Produce(ctx context.Context, outputs []pipeline.Output) error {
+	if len(outputs) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, p.cfg.RetryTimeout)
+	defer cancel()
+
+	var failures failures
+	var writers sync.WaitGroup
+	for _, t := range splitByTopic(outputs) {
+		writers.Go(func() {
+			p.produceTopic(ctx, outputs, t, &failures)
+		})
+	}
+	writers.Wait()
+	return failures.err()
+}
+
+// share is the part of a call's outputs that goes one way.
+type share struct {
+	topic   string
+	indexes []int32
+}
+
+func splitByTopic(outputs []pipeline.Output) []*share {
+	var shares []*share
+	var last *share
+	for i := range outputs {
+		if last == nil || last.topic != outputs[i].Topic {
+			// A call has a handful of topics: a scan beats a map.
+			at := slices.IndexFunc(shares, func(s *share) bool { return s.topic == outputs[i].Topic })
+			if at < 0 {
+				at = len(shares)
+				shares = append(shares, &share{topic: outputs[i].Topic})
+			}
+			last = shares[at]
+		}
+		last.indexes = append(last.indexes, int32(i))
+	}
+	return shares
+}
+
+func (p *Producer) produceTopic(ctx context.Context, outputs []pipeline.Output, s *share, failed *failures) {
+	l, err := p.link(s.topic)
+	if err != nil {
+		failed.add(s.indexes, false, err)
+		return
+	}
+	n, err := p.partitions(ctx, l, s.topic)
+	if err != nil {
+		p.stats.abandoned.Add(uint64(len(s.indexes)))
+		failed.add(s.indexes, false, err)
+		return
+	}
+	var writers sync.WaitGroup
+	for partition, indexes := range p.splitByPartition(outputs, s.indexes, n) {
+		if len(indexes) == 0 {
+			continue
+		}
+		w := &partitionWriter{Producer: p, link: l, topic: s.topic, partition: partition, outputs: outputs, failed: failed}
+		writers.Go(func() { w.write(ctx, indexes) })
+	}
+	writers.Wait()
+}
+
+// splitByPartition returns the indexes for each of n partitions, in order.
+func (p *Producer) splitByPartition(outputs []pipeline.Output, indexes []int32, n int) [][]int32 {
+	unkeyed := int(p.turn.Add(1)-1) % n
+	chosen := make([]int32, len(indexes))
+	counts := make([]int, n)
+	for i, at := range indexes {
+		partition := unkeyed
+		if key := outputs[at].Key; key != nil {
+			partition = keyPartition(key, n)
+		}
+		chosen[i] = int32(partition)
+		counts[partition]++
+	}
+	backing := make([]int32, 0, len(indexes))
+	split := make([][]int32, n)
+	for partition, count := range counts {
+		split[partition] = backing[len(backing) : len(backing) : len(backing)+count]
+		backing = backing[:len(backing)+count]
+	}
+	for i, at := range indexes {
+		split[chosen[i]] = append(split[chosen[i]], at)
+	}
+	return split
+}
+
+// partitions asks for the number of partitions of topic, waiting for a topic
+// that is just being created.
+func (p *Producer) partitions(ctx context.Context, l *link, topic string) (int, error) {
+	for pause := (backoff{min: p.cfg.RetryBackoff}); ; {
+		n, err := countPartitions(ctx, l, topic)
+		if err == nil {
+			return n, nil
+		}
+		if classify(err) == classFatal || !pause.wait(ctx) {
+			return 0, fmt.Errorf("produce to %s: %w", topic, err)
+		}
+	}
+}
+
+// countPartitions answers from metadata that is at most a few seconds old.
+func countPartitions(ctx context.Context, l *link, topic string) (int, error) {
+	res, err := l.client.Metadata(ctx, &kafka.MetadataRequest{Topics: []string{topic}})
+	if err != nil {
+		return 0, fmt.Errorf("ask for partitions of %s: %w", topic, err)
+	}
+	for _, t := range res.Topics {
+		if t.Name != topic {
+			continue
+		}
+		if t.Error != nil && !errors.Is(t.Error, kafka.UnknownTopicOrPartition) {
+			return 0, &TopicMissingError{Topic: topic, Err: t.Error}
+		}
+		if len(t.Partitions) > 0 {
+			return len(t.Partitions), nil
+		}
+	}
+	return 0, &TopicMissingError{Topic: topic}
+}
+
+// failures collects failed outputs from several goroutines.
+type failures struct {
+	mu   sync.Mutex // guards list
+	list []pipeline.FailedOutput
+}
+
+func (f *failures) add(indexes []int32, permanent bool, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, i := range indexes {
+		f.list = append(f.list, pipeline.FailedOutput{Index: int(i), Permanent: permanent, Err: err})
+	}
+}
+
+func (f *failures) err() error {
+	if len(f.list) == 0 {
+		return nil
+	}
+	slices.SortFunc(f.list, func(a, b pipeline.FailedOutput) int { return a.Index - b.Index })
+	return &pipeline.ProduceError{Failed: f.list}
+}
