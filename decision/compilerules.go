@@ -1,0 +1,201 @@
+package decision
+
+import "strings"
+
+// holdouts compiles the holdouts that run; they take the first places among
+// rules and variations. Source: datafile.md section 4.5.
+func (c *compiler) holdouts() {
+	c.locals = map[string][]uint32{}
+	add := func(w *wireRule) (uint32, bool) {
+		if w.status != "Running" {
+			return none, false
+		}
+		i := c.rule(w, RuleHoldout, nil)
+		c.p.rules[i].isBypassable = w.excludesTargeted
+		return i, true
+	}
+	for _, w := range c.w.holdouts {
+		if i, ok := add(w); ok {
+			c.p.globals = append(c.p.globals, i)
+		}
+	}
+	for _, w := range c.w.local {
+		i, ok := add(w)
+		if !ok {
+			continue
+		}
+		for _, id := range w.includedRules {
+			c.locals[id] = append(c.locals[id], i)
+		}
+	}
+	c.p.numHoldoutVariations = uint32(len(c.p.variations))
+}
+
+// flag compiles one flag and the rules it visits.
+func (c *compiler) flag(w *wireFlag) {
+	f := flag{key: w.key, id: w.id, variables: uniqueVariables(w.variables)}
+	f.defaults = renderVariables(f.variables, false, nil)
+
+	f.experiments.start = uint32(len(c.p.rules))
+	for i, id := range w.experimentIDs {
+		e := c.experiments[id]
+		if e == nil {
+			c.fault(w.at.field("experimentIds").elem(i), "names experiment %q, which exists nowhere in the datafile", id)
+			continue
+		}
+		at := c.rule(e, RuleExperiment, &f)
+		f.hasBandit = f.hasBandit || e.bandit != nil
+		if g, ok := c.groupOf[e]; ok {
+			c.p.rules[at].group = g
+		}
+	}
+	f.experiments.end = uint32(len(c.p.rules))
+
+	f.deliveries.start = f.experiments.end
+	if ro := c.rollouts[w.rolloutID]; ro != nil {
+		for _, d := range ro.rules {
+			c.rule(d, RuleDelivery, &f)
+		}
+	} else if w.rolloutID != "" { // DF-P2
+		c.warn(w.at.field("rolloutId"), "names rollout %q, which doesn't exist: the flag has none", w.rolloutID)
+	}
+	f.deliveries.end = uint32(len(c.p.rules))
+
+	if c.firstByID == nil {
+		c.firstByID = map[string]uint32{}
+	}
+	clear(c.firstByID)
+	for i := f.experiments.start; i < f.deliveries.end; i++ {
+		r := &c.p.rules[i]
+		for v := r.variations.start; v < r.variations.end; v++ {
+			id := c.p.variations[v].id
+			first, ok := c.firstByID[id]
+			if !ok {
+				first = v
+				c.firstByID[id] = v
+				f.variations = append(f.variations, v)
+			}
+			c.p.variations[v].eventKey = c.p.variations[first].key
+		}
+	}
+	c.p.flags = append(c.p.flags, f)
+}
+
+// uniqueVariables keeps the last content of a repeated key at its first place.
+func uniqueVariables(list []variable) []variable {
+	at := make(map[string]int, len(list))
+	out := list[:0]
+	for _, v := range list {
+		if i, ok := at[v.key]; ok {
+			out[i] = v
+			continue
+		}
+		at[v.key] = len(out)
+		out = append(out, v)
+	}
+	return out
+}
+
+// rule compiles one rule as flag f visits it, or a holdout (f is nil).
+func (c *compiler) rule(w *wireRule, ruleType RuleType, f *flag) uint32 {
+	p := c.p
+	index := uint32(len(p.rules))
+	r := rule{
+		id: w.id, key: w.key, ruleType: ruleType, group: none, cond: none,
+		isRunning: w.status == "Running", isTargeted: w.typ == "td",
+		campaignID: w.layerID,
+	}
+	if r.campaignID == "" || ruleType == RuleHoldout { // EV-16
+		r.campaignID = w.id
+	}
+	if w.conditions != nil {
+		r.cond = c.emit(w.at.field("audienceConditions"), w.conditions, c.audienceLeaf)
+	}
+
+	r.variations.start = uint32(len(p.variations))
+	for _, v := range w.variations {
+		out := variation{id: v.id, key: v.key, eventKey: v.key, enabled: v.enabled, rule: index, usages: v.usages}
+		if isDigits(v.id) { // EV-17
+			out.eventID = v.id
+		}
+		if f != nil {
+			out.variables = f.defaults
+			if v.enabled && len(v.usages) > 0 {
+				out.variables = renderVariables(f.variables, true, v.usages)
+			}
+		}
+		p.variations = append(p.variations, out)
+	}
+	r.variations.end = uint32(len(p.variations))
+
+	r.ranges.start = uint32(len(p.ranges))
+	for _, t := range w.traffic {
+		p.ranges = append(p.ranges, trafficRange{t.end, p.variationByID(&r, t.entityID), t.entityID})
+	}
+	r.ranges.end = uint32(len(p.ranges))
+
+	if ruleType == RuleExperiment && len(w.forced) > 0 {
+		r.whitelist = make(map[string]uint32, len(w.forced))
+		for user, key := range w.forced {
+			r.whitelist[user] = p.variationByKey(&r, key)
+		}
+	}
+	if w.bandit != nil {
+		r.isBandit, r.banditTraffic = true, w.bandit.traffic
+		for _, id := range w.bandit.attributeIDs {
+			if key, ok := c.attributeByID[id]; ok {
+				r.banditAttributes = append(r.banditAttributes, banditAttribute{id, c.slot(key)})
+			}
+		}
+	}
+	r.locals = c.locals[w.id]
+	if ruleType == RuleHoldout {
+		r.locals = nil
+	}
+	if strings.TrimSpace(w.key) == "" {
+		c.warn(w.at.field("key"), "is blank")
+	}
+	p.rules = append(p.rules, r)
+	return index
+}
+
+// variationByID finds a variation of the rule by id; the last of several counts.
+// "" finds nothing: it marks unallocated traffic. Source: bucketing.md BK-9,
+// datafile.md DF-P10.
+func (p *Project) variationByID(r *rule, id string) uint32 {
+	if id != "" {
+		for v := r.variations.end; v > r.variations.start; v-- {
+			if p.variations[v-1].id == id {
+				return v - 1
+			}
+		}
+	}
+	return none
+}
+
+// variationByKey finds a variation of the rule by key; the last of several counts.
+func (p *Project) variationByKey(r *rule, key string) uint32 {
+	for v := r.variations.end; v > r.variations.start; v-- {
+		if p.variations[v-1].key == key {
+			return v - 1
+		}
+	}
+	return none
+}
+
+// overrideHoldoutVariables renders the variables of flags for which an enabled
+// holdout variation has values of its own. Source: decide.md DC-P5.
+func (c *compiler) overrideHoldoutVariables() {
+	for v := range c.p.numHoldoutVariations {
+		held := &c.p.variations[v]
+		if !held.enabled || len(held.usages) == 0 {
+			continue
+		}
+		for i := range c.p.flags {
+			f := &c.p.flags[i]
+			if text := renderVariables(f.variables, true, held.usages); text != f.defaults {
+				c.p.holdoutVariables[[2]uint32{uint32(i), v}] = text
+			}
+		}
+	}
+}

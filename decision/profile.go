@@ -1,0 +1,114 @@
+package decision
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"maps"
+)
+
+// A Profile is what a [ProfileService] keeps of a user. Its JSON is
+//
+//	{"user_id": "…", "experiment_bucket_map": {"<experiment id>": {"variation_id": "…"}}}
+//
+// Entries read from JSON keep members this package doesn't know until they are
+// replaced. Source: decide.md DC-29, DC-31.
+type Profile struct {
+	UserID  string                  `json:"user_id"`
+	Entries map[string]ProfileEntry `json:"experiment_bucket_map"`
+}
+
+// A ProfileEntry is the variation a user got in one experiment.
+type ProfileEntry struct {
+	VariationID string // "" means not sticky
+	raw         json.RawMessage
+}
+
+// UnmarshalJSON accepts any value; what isn't an object with a text variation_id
+// is an entry that isn't sticky. Source: decide.md DC-35, DC-P6.
+func (e *ProfileEntry) UnmarshalJSON(data []byte) error {
+	var known struct {
+		VariationID any `json:"variation_id"`
+	}
+	_ = json.Unmarshal(data, &known) // anything but an object: not sticky
+	id, _ := known.VariationID.(string)
+	*e = ProfileEntry{VariationID: id, raw: append(json.RawMessage(nil), data...)}
+	return nil
+}
+
+// MarshalJSON writes an entry as it was read, or a new one with its variation.
+func (e ProfileEntry) MarshalJSON() ([]byte, error) {
+	if e.raw != nil {
+		return e.raw, nil
+	}
+	return json.Marshal(map[string]string{"variation_id": e.VariationID})
+}
+
+// ParseProfile reads a stored profile. One that lacks its user id or its map, or
+// isn't an object, is an error; the SDKs then go on with an empty profile.
+// Source: decide.md DC-35.
+func ParseProfile(data []byte) (*Profile, error) {
+	var wire struct {
+		UserID  *string                  `json:"user_id"`
+		Entries *map[string]ProfileEntry `json:"experiment_bucket_map"`
+		Raw     json.RawMessage          `json:"-"`
+	}
+	if err := json.Unmarshal(data, &wire); err != nil {
+		return nil, errors.New("parse user profile: not an object of the expected shape")
+	}
+	if wire.UserID == nil {
+		return nil, errors.New("parse user profile: user_id is missing")
+	}
+	p := &Profile{UserID: *wire.UserID}
+	if wire.Entries != nil {
+		p.Entries = *wire.Entries
+		return p, nil
+	}
+	var members map[string]json.RawMessage
+	_ = json.Unmarshal(data, &members) // it was an object just before
+	if _, ok := members["experiment_bucket_map"]; !ok {
+		return nil, errors.New("parse user profile: experiment_bucket_map is missing")
+	}
+	return p, nil
+}
+
+// A stickiness is the profile during one call.
+type stickiness struct {
+	profile *Profile
+	added   map[string]ProfileEntry
+}
+
+// loadProfile looks the user up, once per call. Source: decide.md DC-30, DC-35.
+func loadProfile(ctx context.Context, service ProfileService, userID string) *stickiness {
+	p, err := service.Lookup(ctx, userID)
+	if err != nil || p == nil {
+		p = &Profile{UserID: userID}
+	}
+	return &stickiness{profile: p}
+}
+
+func (s *stickiness) variationID(experimentID string) string {
+	if e, ok := s.added[experimentID]; ok {
+		return e.VariationID
+	}
+	return s.profile.Entries[experimentID].VariationID
+}
+
+func (s *stickiness) add(experimentID, variationID string) {
+	if s.added == nil {
+		s.added = map[string]ProfileEntry{}
+	}
+	s.added[experimentID] = ProfileEntry{VariationID: variationID}
+}
+
+// save stores what was added, once per call, if anything was. The profile looked
+// up isn't modified; it may be shared. Source: decide.md DC-31, DC-32, DC-36.
+func (s *stickiness) save(ctx context.Context, service ProfileService) {
+	if len(s.added) == 0 {
+		return
+	}
+	out := &Profile{UserID: s.profile.UserID, Entries: make(map[string]ProfileEntry, len(s.profile.Entries)+len(s.added))}
+	maps.Copy(out.Entries, s.profile.Entries)
+	maps.Copy(out.Entries, s.added)
+	_ = service.Save(ctx, out) // DC-36: the service reports its failures, decisions don't fail
+}
