@@ -6,7 +6,10 @@ set -euo pipefail
 
 fuzztime=${FUZZTIME:-10s}
 # `go test -list` prints a package's targets, then a line "ok PACKAGE TIME".
-listed=$(go test -list '^Fuzz' "$@")
+if ! listed=$(go test -list '^Fuzz' "$@" 2>&1); then
+  echo "$listed" >&2
+  exit 1
+fi
 targets=$(awk '/^Fuzz/ { names = names " " $1; next } /^ok/ { n = split(names, f, " "); for (i = 1; i <= n; i++) print $2, f[i]; names = "" }' <<<"$listed")
 if [[ -z $targets ]]; then
   echo "fuzz: no fuzz target in $*" >&2

@@ -22,8 +22,8 @@ func (g *Generator) appendBad(dst []byte) []byte {
 		return dst[:start+int(r.between(20, 60))]
 	case 1: // the log of something else
 		g.reject = RejectNotJSON
-		dst = g.Time().AppendFormat(dst, "2006-01-02 15:04:05")
-		return append(dst, " WARN checkout: slow answer from the payment gateway"...)
+		dst = g.Time().AppendFormat(append(dst, "WARN "...), "2006-01-02 15:04:05")
+		return append(dst, " checkout: slow answer from the payment gateway"...)
 	case 2: // Latin-1
 		g.reject = RejectNotUTF8
 		dst = append(append(dst, `{"user_id":"`...), g.who.id...)
