@@ -13,6 +13,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/segmentio/kafka-go"
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kfake"
 	"go.uber.org/goleak"
 
 	"sortition/internal/kafkatest"
@@ -148,4 +149,11 @@ func (b *broker) committed(t testing.TB, group, topic string, partitions int) []
 		out[p.Partition] = p.CommittedOffset
 	}
 	return out
+}
+
+// fakeBroker is for tests that need to tamper with the broker.
+func fakeBroker(t testing.TB, options ...kfake.Opt) *broker {
+	t.Helper()
+	c := kafkatest.Fake(t, nil, options...)
+	return &broker{addrs: c.Addrs(), fake: c}
 }
