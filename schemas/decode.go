@@ -24,6 +24,11 @@ type Decoder struct {
 	largeObjects int
 
 	fault fault
+
+	// For mapped records: where the mapping's sources stand in the record, and
+	// the activities written from them, which Activities alias like the above.
+	spans  []span
+	mapped []byte
 }
 
 // fault is the first thing found wrong with a record. path is filled on the
@@ -74,6 +79,7 @@ const (
 // Reset takes back the buffers of all activities decoded so far.
 func (d *Decoder) Reset() {
 	d.unescaped = reuse(d.unescaped, maxKeptBytes)
+	d.mapped = reuse(d.mapped, maxKeptBytes)
 	d.attributes = reuse(d.attributes, maxKeptEntries)
 	d.pairs = reuse(d.pairs, maxKeptEntries)
 	d.strings = reuse(d.strings, maxKeptEntries)
