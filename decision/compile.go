@@ -30,10 +30,12 @@ func Compile(datafile []byte, options ...CompileOption) (*Project, error) {
 	w := r.file(root)
 	w.meta.version = root["version"].(string)
 	if len(r.faults) == 0 {
-		c := &compiler{reader: r, w: w, emptySlot: none, p: &Project{
-			raw: datafile, meta: w.meta, slotByKey: map[string]uint32{}, segmentByName: map[string]uint32{},
-			flagByKey: map[string]uint32{}, events: map[string]string{}, holdoutVariables: map[[2]uint32]string{},
-		}}
+		c := &compiler{
+			reader: r, w: w, emptySlot: none,
+			slotByKey: map[string]uint32{}, segmentByName: map[string]uint32{},
+			flagByKey: map[string]uint32{}, listedUsers: map[string]uint32{},
+			p: &Project{raw: datafile, meta: w.meta, events: map[string]string{}, holdoutVariables: map[[2]uint32]string{}},
+		}
 		c.compile()
 		if len(r.faults) == 0 {
 			c.p.digest, c.p.warnings = digestOf(datafile), r.warnings
@@ -84,6 +86,10 @@ type compiler struct {
 	groupOf       map[*wireRule]uint32
 	locals        map[string][]uint32 // rule id to the local holdouts on it
 	emptySlot     uint32
+	slotByKey     map[string]uint32
+	segmentByName map[string]uint32
+	flagByKey     map[string]uint32
+	listedUsers   map[string]uint32
 	firstByID     map[string]uint32 // scratch of flag: variation id to its first variation
 }
 
@@ -101,6 +107,9 @@ func (c *compiler) compile() {
 		c.p.events[e.key] = e.id
 	}
 	c.finishSlots()
+	c.p.slotByKey, c.p.segmentByName = newNameTable(c.slotByKey), newNameTable(c.segmentByName)
+	c.p.flagByKey, c.p.listedUsers = newNameTable(c.flagByKey), newNameTable(c.listedUsers)
+	c.p.numSegments = len(c.segmentByName)
 	c.p.eventFragments = make([]atomic.Pointer[[]byte], c.p.fragmentOf(uint32(len(c.p.flags)), 0))
 }
 
@@ -244,12 +253,12 @@ func (c *compiler) uniqueFlags() []*wireFlag {
 	var out []*wireFlag
 	for i := range c.w.flags {
 		f := &c.w.flags[i]
-		if at, ok := c.p.flagByKey[f.key]; ok {
+		if at, ok := c.flagByKey[f.key]; ok {
 			c.warn(f.at.field("key"), "is used before: the last flag of a key counts")
 			out[at] = f
 			continue
 		}
-		c.p.flagByKey[f.key] = uint32(len(out))
+		c.flagByKey[f.key] = uint32(len(out))
 		out = append(out, f)
 	}
 	return out

@@ -1,6 +1,10 @@
 package decision
 
-import "strings"
+import (
+	"cmp"
+	"slices"
+	"strings"
+)
 
 // holdouts compiles the holdouts that run; they take the first places among
 // rules and variations. Source: datafile.md section 4.5.
@@ -134,11 +138,16 @@ func (c *compiler) rule(w *wireRule, ruleType RuleType, f *flag) uint32 {
 	}
 	r.ranges.end = uint32(len(p.ranges))
 
-	if ruleType == RuleExperiment && len(w.forced) > 0 {
-		r.whitelist = make(map[string]uint32, len(w.forced))
+	if ruleType == RuleExperiment {
 		for user, key := range w.forced {
-			r.whitelist[user] = p.variationByKey(&r, key)
+			i, ok := c.listedUsers[user]
+			if !ok {
+				i = uint32(len(c.listedUsers))
+				c.listedUsers[user] = i
+			}
+			r.whitelist = append(r.whitelist, listing{i, p.variationByKey(&r, key)})
 		}
+		slices.SortFunc(r.whitelist, func(a, b listing) int { return cmp.Compare(a.user, b.user) })
 	}
 	if w.bandit != nil {
 		r.isBandit, r.banditTraffic = true, w.bandit.traffic

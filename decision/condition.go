@@ -91,22 +91,17 @@ func (p *Project) eval(pc uint32, u *User) truth {
 		return result
 	case opNot:
 		return isTrue - p.eval(pc+1, u)
-	case opAudience:
-		return p.evalAudience(n.arg, u)
+	case opAudience: // evaluated once per user, then remembered
+		m := &u.memo[n.arg]
+		if m.epoch == u.memoEpoch {
+			return m.result
+		}
+		t := p.eval(p.audiences[n.arg].root, u)
+		*m = memo{u.memoEpoch, t}
+		return t
 	default:
 		return p.evalLeaf(n, u)
 	}
-}
-
-// evalAudience evaluates an audience once per user and remembers the result.
-func (p *Project) evalAudience(i uint32, u *User) truth {
-	m := &u.memo[i]
-	if m.epoch == u.memoEpoch {
-		return m.result
-	}
-	t := p.eval(p.audiences[i].root, u)
-	*m = memo{u.memoEpoch, t}
-	return t
 }
 
 // evalLeaf evaluates one condition. Source: audiences.md sections 4 and 5.

@@ -10,8 +10,9 @@ import (
 // nil. It doesn't allocate unless reasons are asked for or env takes part. Safe
 // for concurrent use with different users. Source: decide.md DC-5, DC-6.
 func (p *Project) Decide(ctx context.Context, u *User, key string, options Options, env *Env) Decision {
-	c := p.begin(ctx, u, options&^EnabledFlagsOnly, env, 1)
+	var c call
 	var d Decision
+	c.begin(ctx, p, u, options&^EnabledFlagsOnly, env)
 	c.decideKey(&d, key)
 	c.end()
 	return d
@@ -25,7 +26,8 @@ func (p *Project) DecideKeys(ctx context.Context, dst []Decision, u *User, keys 
 	if len(keys) == 0 {
 		return dst
 	}
-	c := p.begin(ctx, u, options, env, len(keys))
+	var c call
+	c.begin(ctx, p, u, options, env)
 	var seen keySet
 	for i, key := range keys {
 		dst = append(dst, Decision{})
@@ -63,7 +65,8 @@ func (p *Project) DecideAll(ctx context.Context, dst []Decision, u *User, option
 	if len(p.flags) == 0 {
 		return dst
 	}
-	c := p.begin(ctx, u, options, env, len(p.flags))
+	var c call
+	c.begin(ctx, p, u, options, env)
 	for i := range p.flags {
 		dst = append(dst, Decision{})
 		c.decideFlag(&dst[len(dst)-1], uint32(i), p.flags[i].key)
@@ -83,15 +86,14 @@ type call struct {
 	rec     *recorder   // nil: nobody wants reasons
 }
 
-func (p *Project) begin(ctx context.Context, u *User, options Options, env *Env, flags int) call {
+func (c *call) begin(ctx context.Context, p *Project, u *User, options Options, env *Env) {
 	if u.p != p {
 		panic("BUG: user of another project")
 	}
-	c := call{p: p, u: u, ctx: ctx, options: options, env: env}
-	if env != nil && env.Profiles != nil && flags > 0 && !options.Has(IgnoreUserProfileService) {
+	c.p, c.u, c.ctx, c.options, c.env = p, u, ctx, options, env
+	if env != nil && env.Profiles != nil && !options.Has(IgnoreUserProfileService) {
 		c.sticky = loadProfile(ctx, env.Profiles, u.id)
 	}
-	return c
 }
 
 func (c *call) end() {
@@ -101,20 +103,18 @@ func (c *call) end() {
 }
 
 func (c *call) decideKey(d *Decision, key string) {
-	if i, ok := c.p.flagByKey[key]; ok {
+	if i := c.p.flagByKey.find(key); i != none {
 		c.decideFlag(d, i, key)
 		return
 	}
-	*d = Decision{
-		p: c.p, key: key, flag: none, rule: none, variation: none, bypassed: none, err: FlagNotFound,
-		reasons: []Reason{{Code: ReasonFlagNotFound, RuleKey: key}},
-	}
+	*d = Decision{p: c.p, key: key, flag: none, rule: none, variation: none, bypassed: none, err: FlagNotFound}
+	d.extras = &decisionExtras{reasons: []Reason{{Code: ReasonFlagNotFound, RuleKey: key}}}
 }
 
 // decideFlag decides a known flag: a decision forced for the whole flag, or the
 // walk; then what the options make of it.
 func (c *call) decideFlag(d *Decision, i uint32, key string) {
-	*d = Decision{p: c.p, key: key, flag: i, rule: none, variation: none, bypassed: none}
+	d.p, d.key, d.flag, d.rule, d.variation, d.bypassed = c.p, key, i, none, none, none
 	f := &c.p.flags[i]
 	wantsReasons := c.options.Has(IncludeReasons)
 	if wantsReasons || f.hasBandit { // a failed bandit always tells its reasons
@@ -126,7 +126,7 @@ func (c *call) decideFlag(d *Decision, i uint32, key string) {
 		c.walk(d, f)
 	}
 	if wantsReasons || d.err != NoError {
-		d.reasons = c.rec.reasons
+		d.more().reasons = c.rec.reasons
 	}
 	if d.err != NoError {
 		return
@@ -163,7 +163,7 @@ func (c *call) walk(d *Decision, f *flag) {
 			continue
 		}
 		c.visit(i)
-		if c.forcedOrHeld(d, i) {
+		if (len(c.u.forced) > 0 || len(rules[i].locals) > 0) && c.forcedOrHeld(d, i) {
 			if rules[d.rule].ruleType == RuleHoldout {
 				d.bypassed = none
 			}
@@ -186,7 +186,7 @@ func (c *call) walk(d *Decision, f *flag) {
 	last := f.deliveries.end - 1
 	for i := f.deliveries.start; i < f.deliveries.end; i++ {
 		c.visit(i)
-		if c.forcedOrHeld(d, i) {
+		if (len(c.u.forced) > 0 || len(rules[i].locals) > 0) && c.forcedOrHeld(d, i) {
 			if rules[d.rule].ruleType == RuleHoldout {
 				d.bypassed = none
 			}
@@ -280,11 +280,11 @@ func (c *call) experiment(d *Decision, i uint32) uint32 {
 			}
 		}
 	}
-	if r.whitelist != nil {
-		if v, ok := r.whitelist[c.u.id]; ok {
-			if v != none {
-				c.note(ReasonWhitelisted, i, v)
-				return v
+	if len(r.whitelist) > 0 {
+		if l, ok := c.u.listing(r.whitelist); ok {
+			if l.variation != none {
+				c.note(ReasonWhitelisted, i, l.variation)
+				return l.variation
 			}
 			c.note(ReasonWhitelistInvalid, i, none)
 		}
@@ -429,6 +429,8 @@ func (c *call) predict(d *Decision, i uint32) uint32 {
 		return none
 	}
 	c.note(ReasonBanditDecided, i, v)
-	d.cmabUUID = answer.UUID
+	if answer.UUID != "" {
+		d.more().cmabUUID = answer.UUID
+	}
 	return v
 }

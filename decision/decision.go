@@ -35,18 +35,30 @@ func (c ErrorCode) String() string { return errorCodeNames[c] }
 // that made it, valid as long as that is kept. The zero Decision is of no use.
 type Decision struct {
 	p                 *Project
-	key               string // as asked for
-	cmabUUID          string
-	reasons           []Reason
-	flag              uint32 // none: no such flag
-	rule              uint32 // none: no rule
-	variation         uint32 // none: no variation
-	bypassed          uint32 // holdout that was passed over, or none: DC-17a
+	key               string          // as asked for
+	extras            *decisionExtras // what few decisions have; nil: nothing
+	flag              uint32          // none: no such flag
+	rule              uint32          // none: no rule
+	variation         uint32          // none: no variation
+	bypassed          uint32          // holdout that was passed over, or none: DC-17a
 	bypassedVariation uint32
 	err               ErrorCode
 	isHidden          bool
 	isDispatched      bool
 	hasNoVariables    bool
+}
+
+type decisionExtras struct {
+	reasons  []Reason
+	cmabUUID string
+}
+
+// more returns the extras to be filled.
+func (d *Decision) more() *decisionExtras {
+	if d.extras == nil {
+		d.extras = &decisionExtras{}
+	}
+	return d.extras
 }
 
 // FlagKey is the flag's key as it was asked for.
@@ -122,14 +134,24 @@ func (d *Decision) VariablesJSON() string {
 }
 
 // CMABUUID identifies the prediction a bandit's variation came from, or is "".
-func (d *Decision) CMABUUID() string { return d.cmabUUID }
+func (d *Decision) CMABUUID() string {
+	if d.extras == nil {
+		return ""
+	}
+	return d.extras.cmabUUID
+}
 
 // Err is why no decision could be made, or NoError.
 func (d *Decision) Err() ErrorCode { return d.err }
 
 // Reasons are the steps that led here, in order; empty unless IncludeReasons was
 // given or the decision failed. Source: decide.md DC-37, DC-39.
-func (d *Decision) Reasons() []Reason { return d.reasons }
+func (d *Decision) Reasons() []Reason {
+	if d.extras == nil {
+		return nil
+	}
+	return d.extras.reasons
+}
 
 // IsListed is false for a decision that a result leaves out: one that is off
 // under EnabledFlagsOnly, or the repeat of a key. Its impression is still sent.
@@ -146,7 +168,7 @@ func (d *Decision) IsDispatched() bool { return d.isDispatched }
 // the rare decisions that have none: failed ones, those without variables by
 // option, with a prediction, or forced to something rules wouldn't give.
 func (d *Decision) Fragment() int {
-	if d.flag == none || d.err != NoError || d.hasNoVariables || d.cmabUUID != "" {
+	if d.flag == none || d.err != NoError || d.hasNoVariables || d.CMABUUID() != "" {
 		return -1
 	}
 	if d.variation == none {

@@ -97,7 +97,8 @@ type Change struct {
 // decision: it is the same walk, with a recorder attached. Sticky profiles are
 // read but not saved.
 func (p *Project) Explain(ctx context.Context, u *User, key string, options Options, env *Env) *Explanation {
-	c := p.begin(ctx, u, options&^EnabledFlagsOnly, env, 1)
+	var c call
+	c.begin(ctx, p, u, options&^EnabledFlagsOnly, env)
 	id, _ := u.bucketingID()
 	e := &Explanation{FlagKey: key, UserID: u.id, BucketingID: id, Revision: p.meta.revision, Digest: p.digest, Steps: []Step{}}
 	c.rec = &recorder{trace: e}
@@ -105,7 +106,7 @@ func (p *Project) Explain(ctx context.Context, u *User, key string, options Opti
 	c.decideKey(d, key)
 	e.current = nil
 	if d.err == FlagNotFound {
-		e.add(d.reasons[0])
+		e.add(d.Reasons()[0])
 	}
 	e.Enabled, e.RuleType, e.ExperimentID, e.VariationID = d.Enabled(), d.RuleType().String(), d.ExperimentID(), d.VariationID()
 	e.Error, e.Dispatched, e.Variables = d.err.String(), d.isDispatched, json.RawMessage(d.VariablesJSON())
@@ -249,7 +250,7 @@ func (p *Project) traceLeaf(t *AudienceTrace, n *node, u *User) {
 		}
 		return
 	}
-	if i, ok := p.slotByKey[info.name]; ok {
+	if i := p.slotByKey.find(info.name); i != none {
 		if v, ok := u.attribute(i); ok {
 			t.Seen = v.AppendJSON(nil)
 		}

@@ -32,7 +32,7 @@ func AppendImpressions(dst []Impression, decisions []Decision) []Impression {
 		source := d.RuleType()
 		if d.bypassed != none && source != RuleHoldout {
 			held := *d
-			held.rule, held.variation, held.cmabUUID, held.hasNoVariables = d.bypassed, d.bypassedVariation, "", false
+			held.rule, held.variation, held.extras = d.bypassed, d.bypassedVariation, nil
 			dst = append(dst, held.impression())
 		}
 		if source != RuleDelivery || d.p.meta.sendFlagDecisions {
@@ -43,7 +43,7 @@ func AppendImpressions(dst []Impression, decisions []Decision) []Impression {
 }
 
 func (d *Decision) impression() Impression {
-	im := Impression{FlagKey: d.key, RuleType: d.RuleType(), IsEnabled: d.Enabled(), CMABUUID: d.cmabUUID, p: d.p}
+	im := Impression{FlagKey: d.key, RuleType: d.RuleType(), IsEnabled: d.Enabled(), CMABUUID: d.CMABUUID(), p: d.p}
 	if d.rule != none {
 		r := &d.p.rules[d.rule]
 		im.RuleKey, im.ExperimentID, im.CampaignID = r.key, r.id, r.campaignID

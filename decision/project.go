@@ -14,7 +14,7 @@ type Project struct {
 	meta      meta
 	warnings  []Fault
 	flags     []flag
-	flagByKey map[string]uint32
+	flagByKey nameTable
 
 	rules      []rule // holdouts that run, then flag by flag: experiment rules, delivery rules
 	ranges     []trafficRange
@@ -31,11 +31,13 @@ type Project struct {
 	leaves    []leafInfo // what node.info points at; read by Explain only
 
 	slots         []slot
-	slotByKey     map[string]uint32
+	slotByKey     nameTable // attribute key to slot
 	bucketingSlot uint32
 
-	segmentByName map[string]uint32 // of "qualified" conditions
-	segments      []string          // DF-26: the set to ask ODP for
+	segmentByName nameTable // segment of "qualified" conditions to its mark
+	numSegments   int       // of those
+	listedUsers   nameTable // users named by a whitelist
+	segments      []string  // DF-26: the set to ask ODP for
 
 	events map[string]string // event key to id
 
@@ -74,20 +76,29 @@ type variable struct {
 }
 
 type rule struct {
-	id, key, campaignID string
-	ruleType            RuleType
-	isRunning           bool
-	isTargeted          bool // type "td": visited although a holdout was bypassed
-	isBypassable        bool // holdout that excludes targeted deliveries: DC-17a
-	isBandit            bool
-	cond                uint32 // root of the audience program; none: everyone
-	group               uint32 // exclusive group, or none
-	ranges              span
-	variations          span
-	locals              []uint32          // rules: local holdouts in order
-	whitelist           map[string]uint32 // user id to variation, none if its key is unknown
-	banditTraffic       int32
-	banditAttributes    []banditAttribute
+	// What every visit reads comes first.
+	ruleType     RuleType
+	isRunning    bool
+	isTargeted   bool // type "td": visited although a holdout was bypassed
+	isBypassable bool // holdout that excludes targeted deliveries: DC-17a
+	isBandit     bool
+	cond         uint32 // root of the audience program; none: everyone
+	group        uint32 // exclusive group, or none
+	ranges       span
+	id           string
+	locals       []uint32 // rules: local holdouts in order
+	whitelist    []listing
+
+	key, campaignID  string
+	variations       span
+	banditTraffic    int32
+	banditAttributes []banditAttribute
+}
+
+// A listing names the variation of one whitelisted user.
+type listing struct {
+	user      uint32 // in Project.listedUsers
+	variation uint32 // none: the datafile names a key the rule doesn't have
 }
 
 type banditAttribute struct {
@@ -175,8 +186,7 @@ func (p *Project) FlagKey(i int) string { return p.flags[i].key }
 
 // HasFlag tells whether a flag of this key exists.
 func (p *Project) HasFlag(key string) bool {
-	_, ok := p.flagByKey[key]
-	return ok
+	return p.flagByKey.find(key) != none
 }
 
 // NumFragments bounds [Decision.Fragment].

@@ -168,11 +168,11 @@ func (c *compiler) conditionLeaf(at *place, v any) bool {
 
 // slot interns an attribute key.
 func (c *compiler) slot(key string) uint32 {
-	i, ok := c.p.slotByKey[key]
+	i, ok := c.slotByKey[key]
 	if !ok {
 		i = uint32(len(c.p.slots))
 		c.p.slots = append(c.p.slots, slot{key: key})
-		c.p.slotByKey[key] = i
+		c.slotByKey[key] = i
 	}
 	return i
 }
@@ -188,10 +188,10 @@ func (c *compiler) nowhere() uint32 {
 
 // segment interns a segment name.
 func (c *compiler) segment(name string) uint32 {
-	i, ok := c.p.segmentByName[name]
+	i, ok := c.segmentByName[name]
 	if !ok {
-		i = uint32(len(c.p.segmentByName))
-		c.p.segmentByName[name] = i
+		i = uint32(len(c.segmentByName))
+		c.segmentByName[name] = i
 	}
 	return i
 }

@@ -1,6 +1,10 @@
 package decision
 
-import "strings"
+import (
+	"cmp"
+	"slices"
+	"strings"
+)
 
 // bucketingKey is the attribute that replaces the user id in the hash.
 const bucketingKey = "$opt_bucketing_id"
@@ -26,6 +30,8 @@ type User struct {
 	memoEpoch     uint32
 	state         hashState // of the bucketing id
 	hasState      bool
+	listed        uint32 // in Project.listedUsers, or none
+	hasListed     bool
 	events        []byte // rendered attributes for events
 	hasEvents     bool
 }
@@ -51,7 +57,7 @@ func (u *User) Reset(p *Project, id string) {
 	if u.p != p {
 		u.p = p
 		u.values = fit(u.values, len(p.slots))
-		u.segmentEpochs = fit(u.segmentEpochs, len(p.segmentByName))
+		u.segmentEpochs = fit(u.segmentEpochs, p.numSegments)
 		u.memo = fit(u.memo, len(p.audiences))
 		u.epoch, u.memoEpoch = 0, 0
 	}
@@ -64,7 +70,7 @@ func (u *User) Reset(p *Project, id string) {
 	u.forget()
 	u.id = id
 	u.order, u.extras, u.segments, u.forced = u.order[:0], u.extras[:0], u.segments[:0], u.forced[:0]
-	u.hasSegments, u.hasState, u.hasEvents = false, false, false
+	u.hasSegments, u.hasState, u.hasListed, u.hasEvents = false, false, false, false
 }
 
 // fit returns a zeroed slice of n elements, reusing s if it is large enough.
@@ -94,8 +100,8 @@ func (u *User) ID() string { return u.id }
 // it is reserved ("$opt_…"), which events carry.
 func (u *User) SetAttribute(key string, v Value) {
 	u.hasEvents = false
-	i, ok := u.p.slotByKey[key]
-	if !ok {
+	i := u.p.slotByKey.find(key)
+	if i == none {
 		if strings.HasPrefix(key, "$opt_") {
 			u.setExtra(key, v)
 		}
@@ -143,7 +149,7 @@ func (u *User) SetSegments(segments []string) {
 		return
 	}
 	for _, s := range segments {
-		if i, ok := u.p.segmentByName[s]; ok {
+		if i := u.p.segmentByName.find(s); i != none {
 			u.segmentEpochs[i] = u.epoch
 		}
 	}
@@ -158,8 +164,8 @@ func (u *User) Segments() ([]string, bool) { return u.segments, u.hasSegments }
 // same flag and rule replaces the earlier one; unknown flags are ignored.
 // Source: decide.md DC-11, DC-45; sdk-differences.md row 71.
 func (u *User) SetForcedDecision(flagKey, ruleKey, variationKey string) {
-	flag, ok := u.p.flagByKey[flagKey]
-	if !ok {
+	flag := u.p.flagByKey.find(flagKey)
+	if flag == none {
 		return
 	}
 	for i := range u.forced {
@@ -193,6 +199,21 @@ func (u *User) bucketingID() (id string, isIgnored bool) {
 	default:
 		return u.id, true
 	}
+}
+
+// listing returns the user's entry in a whitelist.
+func (u *User) listing(list []listing) (listing, bool) {
+	if !u.hasListed { // looked up once, since hardly anybody is on any list
+		u.listed, u.hasListed = u.p.listedUsers.find(u.id), true
+	}
+	if u.listed == none {
+		return listing{}, false
+	}
+	i, ok := slices.BinarySearchFunc(list, u.listed, func(l listing, user uint32) int { return cmp.Compare(l.user, user) })
+	if !ok {
+		return listing{}, false
+	}
+	return list[i], true
 }
 
 // hash returns the user's hash for a salt. Source: bucketing.md BK-4.

@@ -3,6 +3,7 @@ package decision
 import (
 	"math"
 	"strconv"
+	"strings"
 )
 
 // maxSafe is the largest magnitude that conditions and events accept, inclusive.
@@ -64,36 +65,48 @@ func Float(f float64) Value {
 // Source: audiences.md AU-19, events.md EV-P5.
 func Number(literal string) Value {
 	v := Value{kind: KindNumber, text: literal}
-	digits := literal
-	if digits != "" && digits[0] == '-' {
-		digits = digits[1:]
+	// Up to 15 characters, digits with at most one point among them, are exact in a double,
+	// and so is the power of ten to divide by: no parser could be more right.
+	i, isNegative := 0, false
+	if literal != "" && literal[0] == '-' {
+		i, isNegative = 1, true
 	}
-	if len(digits) > 0 && len(digits) <= 15 {
-		var n int64
-		i := 0
-		for ; i < len(digits); i++ {
-			c := digits[i] - '0'
-			if c > 9 {
-				break
-			}
+	start, point := i, -1
+	var n int64
+	for ; i < len(literal); i++ {
+		c := literal[i] - '0'
+		if c <= 9 {
 			n = n*10 + int64(c)
+		} else if literal[i] == '.' && point < 0 && i > start {
+			point = i
+		} else {
+			return slowNumber(v)
 		}
-		if i == len(digits) {
-			if len(digits) != len(literal) {
-				n = -n
-			}
-			v.num, v.isInt, v.inRange = float64(n), true, true
-			return v
+		if i-start >= 15 {
+			return slowNumber(v)
 		}
 	}
-	return slowNumber(v, digits)
+	if i == start || point == i-1 {
+		return slowNumber(v)
+	}
+	v.num, v.isInt, v.inRange = float64(n), point < 0, true
+	if point >= 0 {
+		v.num /= powersOfTen[i-point-1]
+	}
+	if isNegative {
+		v.num = -v.num
+	}
+	return v
 }
 
-func slowNumber(v Value, digits string) Value {
+var powersOfTen = [...]float64{1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15}
+
+func slowNumber(v Value) Value {
 	f, err := strconv.ParseFloat(v.text, 64)
 	if err != nil && !math.IsInf(f, 0) {
 		return Value{}
 	}
+	digits := strings.TrimPrefix(v.text, "-")
 	v.num, v.isInt = f, isDigits(digits)
 	if v.isInt {
 		n, err := strconv.ParseUint(digits, 10, 64)

@@ -154,20 +154,17 @@ func (v *vector) run(p *Project, u *User) (map[string]any, error) {
 		decisions = p.DecideKeys(context.Background(), nil, u, keys, v.options(), env)
 	}
 
-	got := map[string]any{}
-	if v.Decide != nil {
-		out := map[string]any{}
-		for i := range decisions {
-			d := &decisions[i]
-			if d.IsListed() {
-				out[d.FlagKey()] = map[string]any{
-					"variation_key": orNil(d.VariationKey()), "enabled": d.Enabled(), "rule_key": orNil(d.RuleKey()),
-					"variables": json.RawMessage(d.VariablesJSON()),
-				}
+	listed := map[string]any{}
+	for i := range decisions {
+		d := &decisions[i]
+		if d.IsListed() {
+			listed[d.FlagKey()] = map[string]any{
+				"variation_key": orNil(d.VariationKey()), "enabled": d.Enabled(), "rule_key": orNil(d.RuleKey()),
+				"variables": json.RawMessage(d.VariablesJSON()),
 			}
 		}
-		got["decisions"] = out
 	}
+	got := map[string]any{"decisions": listed}
 	if impressions := AppendImpressions(nil, decisions); len(impressions) > 0 {
 		var list []json.RawMessage
 		for i := range impressions {
@@ -236,7 +233,9 @@ func canonicalVisitors(v any, isSorted bool) any {
 	return list
 }
 
-func sortKey(attribute any) string { return attribute.(map[string]any)["key"].(string) + text(attribute) }
+func sortKey(attribute any) string {
+	return attribute.(map[string]any)["key"].(string) + text(attribute)
+}
 
 func text(v any) string {
 	data, err := json.Marshal(v)
@@ -254,8 +253,8 @@ func (v *vector) diff(got map[string]any) string {
 			out = append(out, fmt.Sprintf("%s:\n  got  %s\n  want %s", name, text(got), text(want)))
 		}
 	}
-	if v.Expect.Decisions != nil || got["decisions"] != nil {
-		compare("decisions", canonical(got["decisions"]), canonical(v.Expect.Decisions))
+	if want := v.Expect.Decisions; want != nil || v.Decide != nil {
+		compare("decisions", canonical(got["decisions"]), canonical(want))
 	}
 	compare("impressions", canonicalVisitors(got["impressions"], true), canonicalVisitors(v.Expect.Impressions, true))
 	compare("conversions", canonicalVisitors(got["conversions"], false), canonicalVisitors(v.Expect.Conversions, false))
