@@ -127,7 +127,8 @@ readme: ## Run the commands of README.md that are marked for it
 	scripts/readme.sh README.md
 
 .PHONY: clean
-clean: ## Remove what was built, the tools, and what the examples wrote
+clean: ## Remove what was built, the tools, and what the examples wrote; stops Kafka
+	internal/kafkatest/kafka.sh stop
 	rm -rf processor .cache out
 
 $(GOLANGCI_LINT):
