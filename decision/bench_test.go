@@ -18,27 +18,26 @@ import (
 // run: absolute times mean little on shared machines. Each benchmark reports its
 // time as a multiple of it ("x-sha256").
 
-// sha256Time returns the time of one SHA-256 of 64 bytes, the fastest of several
-// rounds.
-func sha256Time() time.Duration {
-	const n = 20000
+// reportRatio runs rounds of op and of SHA-256 by turns and reports the fastest
+// round of one as a multiple of the fastest of the other, which other work on
+// the machine disturbs least.
+func reportRatio(b *testing.B, perRound int, op func(i int)) {
 	var block [64]byte
-	best := time.Hour
-	for range 7 {
+	ours, unit := time.Hour, time.Hour
+	for range 25 {
 		start := time.Now()
-		for range n {
+		for i := range perRound {
+			op(i)
+		}
+		ours = min(ours, time.Since(start))
+		start = time.Now()
+		for range 10000 {
 			sum := sha256.Sum256(block[:])
 			block[0] = sum[0]
 		}
-		best = min(best, time.Since(start))
+		unit = min(unit, time.Since(start))
 	}
-	return best / n
-}
-
-// reportRatio reports b's time per operation in units of SHA-256.
-func reportRatio(b *testing.B, before time.Duration) {
-	unit := min(before, sha256Time())
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(unit.Nanoseconds()), "x-sha256")
+	b.ReportMetric(float64(ours.Nanoseconds())/float64(perRound)/(float64(unit.Nanoseconds())/10000), "x-sha256")
 }
 
 // corpusUsers returns the first n users of the corpus that have something set.
@@ -134,18 +133,18 @@ func BenchmarkDecideOne(b *testing.B) {
 			for i := range in {
 				in[i].setUp(&users[i], p)
 			}
-			unit := sha256Time()
 			ctx := context.Background()
-			b.ReportAllocs()
-			b.ResetTimer()
-			for i := 0; b.Loop(); i++ {
+			op := func(i int) {
 				u := &users[i%len(users)]
 				u.forget()
 				d := p.Decide(ctx, u, p.flags[i%len(p.flags)].key, 0, nil)
 				sink = d.Enabled()
 			}
-			b.StopTimer()
-			reportRatio(b, unit)
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				op(i)
+			}
+			reportRatio(b, 10000, op)
 		})
 	}
 }
@@ -158,17 +157,17 @@ func BenchmarkDecideOneSetUp(b *testing.B) {
 			p := benchProjects(b)[flags]
 			in := inputs(corpusUsers(b, 1000))
 			var u User
-			unit := sha256Time()
 			ctx := context.Background()
-			b.ReportAllocs()
-			b.ResetTimer()
-			for i := 0; b.Loop(); i++ {
+			op := func(i int) {
 				in[i%len(in)].setUp(&u, p)
 				d := p.Decide(ctx, &u, p.flags[i%len(p.flags)].key, 0, nil)
 				sink = d.Enabled()
 			}
-			b.StopTimer()
-			reportRatio(b, unit)
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				op(i)
+			}
+			reportRatio(b, 10000, op)
 		})
 	}
 }
@@ -184,17 +183,17 @@ func BenchmarkDecideAll(b *testing.B) {
 				in[i].setUp(&users[i], p)
 			}
 			dst := make([]Decision, 0, p.NumFlags())
-			unit := sha256Time()
 			ctx := context.Background()
-			b.ReportAllocs()
-			b.ResetTimer()
-			for i := 0; b.Loop(); i++ {
+			op := func(i int) {
 				u := &users[i%len(users)]
 				u.forget()
 				dst = p.DecideAll(ctx, dst[:0], u, 0, nil)
 			}
-			b.StopTimer()
-			reportRatio(b, unit)
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				op(i)
+			}
+			reportRatio(b, 1000, op)
 		})
 	}
 }

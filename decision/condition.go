@@ -29,8 +29,8 @@ const (
 	opAnd       opcode = iota // all operands
 	opOr                      // any operand
 	opNot                     // its one operand
-	opConst                   // the truth in arg
-	opAudience                // the audience arg
+	opAudience               // the audience arg
+	opConst                  // the truth in arg; leaves from here on
 	opExists                  // slot arg has a value that isn't null
 	opQualified               // segment arg is among the user's
 	opExactString
@@ -69,8 +69,10 @@ func (p *Project) eval(pc uint32, u *User) truth {
 	switch n.op {
 	case opAnd:
 		result := isTrue
-		for i := pc + 1; i < n.end; i = p.nodes[i].end {
-			if t := p.eval(i, u); t < result {
+		for i := pc + 1; i < n.end; {
+			t, next := p.operand(i, u)
+			i = next
+			if t < result {
 				if t == isFalse {
 					return isFalse
 				}
@@ -80,8 +82,10 @@ func (p *Project) eval(pc uint32, u *User) truth {
 		return result
 	case opOr:
 		result := isFalse
-		for i := pc + 1; i < n.end; i = p.nodes[i].end {
-			if t := p.eval(i, u); t > result {
+		for i := pc + 1; i < n.end; {
+			t, next := p.operand(i, u)
+			i = next
+			if t > result {
 				if t == isTrue {
 					return isTrue
 				}
@@ -90,7 +94,8 @@ func (p *Project) eval(pc uint32, u *User) truth {
 		}
 		return result
 	case opNot:
-		return isTrue - p.eval(pc+1, u)
+		t, _ := p.operand(pc+1, u)
+		return isTrue - t
 	case opAudience: // evaluated once per user, then remembered
 		m := &u.memo[n.arg]
 		if m.epoch == u.memoEpoch {
@@ -102,6 +107,16 @@ func (p *Project) eval(pc uint32, u *User) truth {
 	default:
 		return p.evalLeaf(n, u)
 	}
+}
+
+// operand evaluates the operand at pc and returns where the next one starts.
+// Most are leaves, which it spares the recursion.
+func (p *Project) operand(pc uint32, u *User) (truth, uint32) {
+	n := &p.nodes[pc]
+	if n.op > opAudience {
+		return p.evalLeaf(n, u), pc + 1
+	}
+	return p.eval(pc, u), n.end
 }
 
 // evalLeaf evaluates one condition. Source: audiences.md sections 4 and 5.
