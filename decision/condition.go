@@ -29,8 +29,8 @@ const (
 	opAnd       opcode = iota // all operands
 	opOr                      // any operand
 	opNot                     // its one operand
-	opAudience               // the audience arg
-	opConst                  // the truth in arg; leaves from here on
+	opAudience                // the audience arg
+	opConst                   // the truth in arg; leaves from here on
 	opExists                  // slot arg has a value that isn't null
 	opQualified               // segment arg is among the user's
 	opExactString
