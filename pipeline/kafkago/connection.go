@@ -104,6 +104,24 @@ func (c Connection) open(topics []string, requestTimeout time.Duration) (*link, 
 	}, nil
 }
 
+// leaders returns the broker that leads each partition of topic, from cached
+// metadata. A partition that has no leader at present is left out.
+func (l *link) leaders(ctx context.Context, topic string) (map[int32]int, error) {
+	res, err := l.client.Metadata(ctx, &kafka.MetadataRequest{Topics: []string{topic}})
+	if err != nil {
+		return nil, fmt.Errorf("ask for leaders of %s: %w", topic, err)
+	}
+	leaders := map[int32]int{}
+	for _, t := range res.Topics {
+		for _, p := range t.Partitions {
+			if p.Leader.Host != "" {
+				leaders[int32(p.ID)] = p.Leader.ID
+			}
+		}
+	}
+	return leaders, nil
+}
+
 // close gives up all connections, also those still waiting for an answer.
 func (l *link) close() {
 	l.transport.CloseIdleConnections()

@@ -125,7 +125,7 @@ func (f *fetcher) dispatch(stop context.Context, requests *sync.WaitGroup) time.
 	if len(willing) == 0 {
 		return again
 	}
-	leaders, err := f.leaders(stop)
+	leaders, err := f.link.leaders(stop, f.topic)
 	if stop.Err() != nil {
 		return again
 	}
@@ -165,25 +165,6 @@ func (f *fetcher) dispatch(stop context.Context, requests *sync.WaitGroup) time.
 		f.ask(stop, requests, broker, sources, wait)
 	}
 	return again
-}
-
-// leaders returns the broker of every partition, from cached metadata.
-func (f *fetcher) leaders(ctx context.Context) (map[int32]int, error) {
-	ctx, cancel := context.WithTimeout(ctx, fetchSlack)
-	defer cancel()
-	res, err := f.link.client.Metadata(ctx, &kafka.MetadataRequest{Topics: []string{f.topic}})
-	if err != nil {
-		return nil, fmt.Errorf("ask for leaders: %w", err)
-	}
-	leaders := map[int32]int{}
-	for _, t := range res.Topics {
-		for _, p := range t.Partitions {
-			if p.Leader.Host != "" { // otherwise there is none at present
-				leaders[int32(p.ID)] = p.Leader.ID
-			}
-		}
-	}
-	return leaders, nil
 }
 
 func (f *fetcher) ask(stop context.Context, requests *sync.WaitGroup, broker int, sources []*source, wait time.Duration) {

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"strings"
+	"regexp"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -45,11 +45,14 @@ func onBrokers(t *testing.T, test func(t *testing.T, b *broker)) {
 
 func (b *broker) connection() Connection { return Connection{Brokers: b.addrs} }
 
-var names atomic.Int64
+var (
+	names       atomic.Int64
+	notInTopics = regexp.MustCompile(`[^A-Za-z0-9._-]+`)
+)
 
 // name returns a name for a topic or group that nothing else uses.
 func (b *broker) name(t testing.TB, kind string) string {
-	test := strings.NewReplacer("/", "-", " ", "-", "#", "-").Replace(t.Name())
+	test := notInTopics.ReplaceAllString(t.Name(), "-")
 	return fmt.Sprintf("%s-%s-%d-%d", kind, test, time.Now().UnixNano(), names.Add(1))
 }
 

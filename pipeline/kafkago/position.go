@@ -7,6 +7,8 @@ import (
 	"log/slog"
 
 	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol"
+	"github.com/segmentio/kafka-go/protocol/listoffsets"
 )
 
 // OffsetPolicy says where to read when there is no offset to go by.
@@ -40,37 +42,79 @@ func (o OffsetPolicy) resolve(topic string, partition int32, p Position) (int64,
 	}
 }
 
-// logRange asks for the first offset and the end of partitions.
+// leaderOffsets is a ListOffsets request to one broker. kafka-go's own type splits
+// itself into a request, and a connection, for every partition; this one, the
+// same in all else, has no Split.
+type leaderOffsets listoffsets.Request
+
+// ApiKey implements protocol.Message.
+func (*leaderOffsets) ApiKey() protocol.ApiKey { return protocol.ListOffsets }
+
+// Broker routes the request to the leader of its first partition; the others are
+// led by the same broker.
+func (r *leaderOffsets) Broker(cluster protocol.Cluster) (protocol.Broker, error) {
+	return (*listoffsets.Request)(r).Broker(cluster)
+}
+
+// logRange asks for the first offset and the end of partitions, one request per
+// broker for each.
 func (l *link) logRange(ctx context.Context, topic string, partitions []int32) (first, end map[int32]int64, err error) {
-	first, end = map[int32]int64{}, map[int32]int64{}
-	for _, ask := range []struct {
-		at   int64
-		into map[int32]int64
-	}{{kafka.FirstOffset, first}, {kafka.LastOffset, end}} {
-		req := &kafka.ListOffsetsRequest{Topics: map[string][]kafka.OffsetRequest{}}
-		for _, p := range partitions {
-			req.Topics[topic] = append(req.Topics[topic], kafka.OffsetRequest{Partition: int(p), Timestamp: ask.at})
-		}
-		res, err := l.client.ListOffsets(ctx, req)
-		if err != nil {
-			return nil, nil, fmt.Errorf("list offsets: %w", err)
-		}
-		for _, p := range res.Topics[topic] {
-			if p.Error != nil {
-				return nil, nil, fmt.Errorf("list offsets of %s/%d: %w", topic, p.Partition, p.Error)
-			}
-			ask.into[int32(p.Partition)] = max(p.FirstOffset, p.LastOffset)
-		}
+	leaders, err := l.leaders(ctx, topic)
+	if err != nil {
+		return nil, nil, err
 	}
+	byBroker := map[int][]int32{}
 	for _, p := range partitions {
-		if _, ok := first[p]; !ok {
-			return nil, nil, fmt.Errorf("list offsets of %s/%d: %w", topic, p, errNoAnswer)
+		broker, ok := leaders[p]
+		if !ok {
+			return nil, nil, fmt.Errorf("list offsets of %s/%d: %w", topic, p, kafka.LeaderNotAvailable)
 		}
-		if _, ok := end[p]; !ok {
-			return nil, nil, fmt.Errorf("list offsets of %s/%d: %w", topic, p, errNoAnswer)
+		byBroker[broker] = append(byBroker[broker], p)
+	}
+	first, end = map[int32]int64{}, map[int32]int64{}
+	for _, led := range byBroker {
+		if err := l.listOffsets(ctx, topic, led, kafka.FirstOffset, first); err != nil {
+			return nil, nil, err
+		}
+		if err := l.listOffsets(ctx, topic, led, kafka.LastOffset, end); err != nil {
+			return nil, nil, err
 		}
 	}
 	return first, end, nil
+}
+
+// listOffsets adds the offsets that at stands for to into; one broker leads all
+// the partitions.
+func (l *link) listOffsets(ctx context.Context, topic string, partitions []int32, at int64, into map[int32]int64) error {
+	ctx, cancel := context.WithTimeout(ctx, coordinatorTimeout)
+	defer cancel()
+	req := &leaderOffsets{ReplicaID: -1, Topics: []listoffsets.RequestTopic{{Topic: topic}}}
+	for _, p := range partitions {
+		req.Topics[0].Partitions = append(req.Topics[0].Partitions,
+			listoffsets.RequestPartition{Partition: p, CurrentLeaderEpoch: -1, Timestamp: at})
+	}
+	msg, err := l.transport.RoundTrip(ctx, l.client.Addr, req)
+	if err != nil {
+		return fmt.Errorf("list offsets of %s: %w", topic, err)
+	}
+	res, ok := msg.(*listoffsets.Response)
+	if !ok {
+		return fmt.Errorf("list offsets of %s: answered with a %T", topic, msg)
+	}
+	for _, t := range res.Topics {
+		for _, p := range t.Partitions {
+			if p.ErrorCode != 0 {
+				return fmt.Errorf("list offsets of %s/%d: %w", topic, p.Partition, kafka.Error(p.ErrorCode))
+			}
+			into[p.Partition] = p.Offset
+		}
+	}
+	for _, p := range partitions {
+		if _, ok := into[p]; !ok {
+			return fmt.Errorf("list offsets of %s/%d: %w", topic, p, errNoAnswer)
+		}
+	}
+	return nil
 }
 
 // startOffsets returns where each assigned partition begins: at the group's
