@@ -23,55 +23,54 @@ func Compile(datafile []byte, options ...CompileOption) (*Project, error) {
 	for _, o := range options {
 		o(r)
 	}
-	root, isVersion := r.root(datafile)
+	root, version := r.root(datafile)
 	if root == nil {
-		return nil, &DatafileError{Faults: r.faults, version: !isVersion}
+		return nil, &DatafileError{Faults: r.faults, version: version == ""}
 	}
 	w := r.file(root)
-	w.meta.version = root["version"].(string)
-	if len(r.faults) == 0 {
-		c := &compiler{
-			reader: r, w: w, emptySlot: none,
-			slotByKey: map[string]uint32{}, segmentByName: map[string]uint32{},
-			flagByKey: map[string]uint32{}, listedUsers: map[string]uint32{},
-			p: &Project{raw: datafile, meta: w.meta, events: map[string]string{}, holdoutVariables: map[[2]uint32]string{}},
-		}
-		c.compile()
-		if len(r.faults) == 0 {
-			c.p.digest, c.p.warnings = digestOf(datafile), r.warnings
-			return c.p, nil
-		}
+	w.meta.version = version
+	c := &compiler{
+		reader: r, w: w, emptySlot: none,
+		slotByKey: map[string]uint32{}, segmentByName: map[string]uint32{},
+		flagByKey: map[string]uint32{}, listedUsers: map[string]uint32{},
+		p: &Project{raw: datafile, meta: w.meta, events: map[string]string{}, holdoutVariables: map[[2]uint32]string{}},
 	}
-	return nil, &DatafileError{Faults: r.faults}
+	c.compile() // also after faults, to find those of references
+	if len(r.faults) > 0 {
+		return nil, &DatafileError{Faults: r.faults}
+	}
+	c.p.digest, c.p.warnings = digestOf(datafile), r.warnings
+	return c.p, nil
 }
 
-// root parses the text and checks the version. isVersion is false only when the
-// version is what's wrong. Source: datafile.md DF-1, DF-3, DF-P1.
-func (r *reader) root(datafile []byte) (root map[string]any, isVersion bool) {
+// root parses the text and checks the version; root is nil after a fault, and
+// version "" if it is what's wrong. Source: datafile.md DF-1, DF-3, DF-P1.
+func (r *reader) root(datafile []byte) (root map[string]any, version string) {
+	const unknown = "?"
 	if !utf8.Valid(datafile) {
 		r.fault(nil, "is not UTF-8 text")
-		return nil, true
+		return nil, unknown
 	}
 	tree, err := parseTree(datafile)
 	if err != nil {
 		r.fault(nil, "is not one JSON object: %v", err)
-		return nil, true
+		return nil, unknown
 	}
 	root = r.object(nil, tree)
 	if root == nil {
-		return nil, true
+		return nil, unknown
 	}
 	at := (*place)(nil).field("version")
 	switch version := root["version"].(type) {
 	case string:
 		if version == "2" || version == "3" || version == "4" {
-			return root, true
+			return root, version
 		}
 		r.fault(at, "is %q; this program reads versions \"2\", \"3\" and \"4\"", version)
 	default:
 		r.fault(at, "must be the string \"2\", \"3\" or \"4\", not %s", typeName(version))
 	}
-	return nil, false
+	return nil, ""
 }
 
 // A compiler turns every id into an index.
@@ -130,6 +129,7 @@ func (c *compiler) finishSlots() {
 	for _, a := range c.w.attributes {
 		declared[a.key] = true
 	}
+	c.p.numAttributes = len(declared)
 	for i := range c.p.slots {
 		s := &c.p.slots[i]
 		if !declared[s.key] && strings.HasPrefix(s.key, "$opt_") {

@@ -121,10 +121,10 @@ func (p *Project) operand(pc uint32, u *User) (truth, uint32) {
 
 // evalLeaf evaluates one condition. Source: audiences.md sections 4 and 5.
 func (p *Project) evalLeaf(n *node, u *User) truth {
-	switch n.op {
-	case opConst:
+	if n.op == opConst {
 		return truth(n.arg)
-	case opQualified:
+	}
+	if n.op == opQualified {
 		return truthOf(u.segmentEpochs[n.arg] == u.epoch)
 	}
 	a := &u.values[n.arg]

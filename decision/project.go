@@ -31,6 +31,7 @@ type Project struct {
 	leaves    []leafInfo // what node.info points at; read by Explain only
 
 	slots         []slot
+	numAttributes int
 	slotByKey     nameTable // attribute key to slot
 	bucketingSlot uint32
 
@@ -220,7 +221,7 @@ type Summary struct {
 func (p *Project) Summary() Summary {
 	s := Summary{
 		Version: p.meta.version, Revision: p.meta.revision, AccountID: p.meta.accountID, ProjectID: p.meta.projectID,
-		Flags: len(p.flags), Groups: len(p.groups), Audiences: len(p.audiences), Events: len(p.events),
+		Flags: len(p.flags), Attributes: p.numAttributes, Groups: len(p.groups), Audiences: len(p.audiences), Events: len(p.events),
 		Segments: p.Segments(), SendFlagDecisions: p.meta.sendFlagDecisions, Digest: p.digest,
 	}
 	for i := range p.rules {
@@ -230,14 +231,8 @@ func (p *Project) Summary() Summary {
 		case RuleDelivery:
 			s.DeliveryRules++
 		case RuleHoldout:
-			if p.rules[i].isRunning {
-				s.Holdouts++
-			}
-		}
-	}
-	for i := range p.slots {
-		if id := p.slots[i].entityID; id != "" && id != p.slots[i].key {
-			s.Attributes++
+			s.Holdouts++
+		case RuleLegacy: // no rule is of this type
 		}
 	}
 	return s

@@ -228,6 +228,7 @@ func (r *reader) strings(at *place, m map[string]any, name string, n need, nulla
 		s, ok := v.(string)
 		if !ok {
 			r.fault(at.field(name).elem(i), "must be a string, not %s", typeName(v))
+			continue
 		}
 		out = append(out, s)
 	}
