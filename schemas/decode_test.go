@@ -20,8 +20,7 @@ func decode(t *testing.T, record string) Activity {
 	return a
 }
 
-func TestDecodeEveryField(t *testing.T) {
-	got := decode(t, ` {
+const everyField = ` {
 		"user_id": "u-17", "id": "e1", "timestamp": 1790000000000,
 		"attributes": {"s":"gold","n":1.50,"b":true,"f":false,"z":null,"a":[1, {"x":2}],"o":{"k":"v"},"":""},
 		"identifiers": {"email":"a@b.example","vuid":null},
@@ -33,7 +32,16 @@ func TestDecodeEveryField(t *testing.T) {
 		"odp_events": [{"action":"viewed"},{"type":"custom","action":"a","identifiers":{"email":"x"},"data":{"k":[1]}}],
 		"context": {"a":[1,2,{"b":null}]},
 		"new_field": {"deep":[{}]}, "other": null
-	} `)
+	} `
+
+var acceptedRecords = []string{
+	everyField, string(sampleActivity), `{"user_id":""}`, `{"user_id":"u","decide":"*"}`, `{"user_id":"u","decide":[]}`,
+	`{"user_id":"u","timestamp":-62167219200000}`, `{"user_id":"u","timestamp":253402300799999}`, `{"user_id":"u","timestamp":"2026-01-02t03:04:05.123456+23:59"}`,
+	`{"user_id":"u","context":null,"attributes":null,"segments":null,"identifiers":{"a":null}}`, `{"user_id":"u","context":7,"x":[[]]}`,
+}
+
+func TestDecodeEveryField(t *testing.T) {
+	got := decode(t, everyField)
 	want := Activity{
 		UserID: "u-17", ID: "e1", HasID: true, Timestamp: 1790000000000, HasTimestamp: true,
 		Attributes: []Attribute{
@@ -139,141 +147,144 @@ func TestDecodeStringScanFindsEveryByte(t *testing.T) {
 	}
 }
 
+// deep puts brackets around nothing, n of them, into a record.
+func deep(n int, in string) string {
+	return `{"user_id":"u",` + fmt.Sprintf(in, strings.Repeat("[", n), strings.Repeat("]", n)) + `}`
+}
+
+var rejectTests = []struct {
+	record string
+	code   RejectCode
+	path   string
+}{
+	{``, RejectNotJSON, ""},
+	{`   `, RejectNotJSON, ""},
+	{`{`, RejectNotJSON, ""},
+	{`{"user_id"`, RejectNotJSON, ""},
+	{`{"user_id":`, RejectNotJSON, ""},
+	{`{"user_id":"u`, RejectNotJSON, "user_id"},
+	{`{"user_id":"u\`, RejectNotJSON, "user_id"},
+	{`{"user_id":"u"`, RejectNotJSON, ""},
+	{`{"user_id":"u",`, RejectNotJSON, ""},
+	{`{"user_id":"u",}`, RejectNotJSON, ""},
+	{`{,"user_id":"u"}`, RejectNotJSON, ""},
+	{`{"user_id":"u"}}`, RejectNotJSON, ""},
+	{`{"user_id":"u"} {"user_id":"v"}`, RejectNotJSON, ""},
+	{`{"user_id":"u" "id":"v"}`, RejectNotJSON, ""},
+	{`{"user_id" "u"}`, RejectNotJSON, ""},
+	{`{user_id:"u"}`, RejectNotJSON, ""},
+	{`{'user_id':'u'}`, RejectNotJSON, ""},
+	{"\xef\xbb\xbf" + `{"user_id":"u"}`, RejectNotJSON, ""},
+	{"{\"user_id\":\"a\tb\"}", RejectNotJSON, "user_id"},
+	{"{\"user_id\":\"a\x00b\"}", RejectNotJSON, "user_id"},
+	{"{\v\"user_id\":\"a\"}", RejectNotJSON, ""},
+	{`{"user_id":"\x"}`, RejectNotJSON, "user_id"},
+	{`{"user_id":"\u12"}`, RejectNotJSON, "user_id"},
+	{`{"user_id":"\u12G4"}`, RejectNotJSON, "user_id"},
+	{`{"user_id":"\ud800\u12"}`, RejectNotJSON, "user_id"},
+	{`{"user_id":"u","context":NaN}`, RejectNotJSON, "context"},
+	{`{"user_id":"u","context":nul}`, RejectNotJSON, "context"},
+	{`{"user_id":"u","context":tru}`, RejectNotJSON, "context"},
+	{`{"user_id":"u","context":fals`, RejectNotJSON, "context"},
+	{`{"user_id":"u","context":+1}`, RejectNotJSON, "context"},
+	{`{"user_id":"u","context":[1,]}`, RejectNotJSON, "context.1"},
+	{`{"user_id":"u","context":[1 2]}`, RejectNotJSON, "context"},
+	{`{"user_id":"u","context":[`, RejectNotJSON, "context"},
+	{`{"user_id":"u","context":[,1]}`, RejectNotJSON, "context.0"},
+	{`{"user_id":"u","context":{"a":[0,{"b":01}]}}`, RejectNotJSON, "context.a.1"},
+	{`{"user_id":"u","attributes":{"n":-}}`, RejectNotJSON, "attributes.n"},
+	{`{"user_id":"u","attributes":{"n":1.}}`, RejectNotJSON, "attributes.n"},
+	{`{"user_id":"u","attributes":{"n":.5}}`, RejectNotJSON, "attributes.n"},
+	{`{"user_id":"u","attributes":{"n":1e}}`, RejectNotJSON, "attributes.n"},
+	{`{"user_id":"u","attributes":{"n":1e+}}`, RejectNotJSON, "attributes.n"},
+	{`{"user_id":"u","attributes":{"n":0x10}}`, RejectNotJSON, "attributes"},
+	{`{"user_id":"u","attributes":{"n":Infinity}}`, RejectNotJSON, "attributes.n"},
+	{`{"user_id":bad}`, RejectNotJSON, "user_id"},
+
+	{"{\"user_id\":\"\xff\"}", RejectNotUTF8, ""},
+	{"{\"user_id\":\"\xc0\xaf\"}", RejectNotUTF8, ""},
+	{"{\"user_id\":\"\xed\xa0\x80\"}", RejectNotUTF8, ""},
+	{"{\"user_id\":\"u\",\"ignored\":{\"x\":\"\x80\"}}", RejectNotUTF8, ""},
+	{"\xff not even json", RejectNotUTF8, ""},
+	{`{"user_id":"\ud800"}`, RejectNotUTF8, "user_id"},
+	{`{"user_id":"\udc00\ud800"}`, RejectNotUTF8, "user_id"},
+	{`{"user_id":"\ud800\ud800"}`, RejectNotUTF8, "user_id"},
+	{`{"user_id":"\ud800x"}`, RejectNotUTF8, "user_id"},
+	{`{"user_id":"u","ignored":["\ud800"]}`, RejectNotUTF8, "ignored.0"},
+
+	{`{"user_id":"u","user_id":"u"}`, RejectDuplicateKey, "user_id"},
+	{`{"user_id":"u","user\u005fid":"u"}`, RejectDuplicateKey, "user_id"},
+	{`{"user_id":"u","id":null,"id":"x"}`, RejectDuplicateKey, "id"},
+	{`{"user_id":"u","x":1,"x":1}`, RejectDuplicateKey, "x"},
+	{`{"user_id":"u","attributes":{"a":1,"b":2,"a":1}}`, RejectDuplicateKey, "attributes.a"},
+	{`{"user_id":"u","attributes":{"a":{"b":[{"c":1,"c":1}]}}}`, RejectDuplicateKey, "attributes.a.b.0.c"},
+	{`{"user_id":"u","identifiers":{"a":null,"a":"1"}}`, RejectDuplicateKey, "identifiers.a"},
+	{`{"user_id":"u","context":{"a":1,"a":1}}`, RejectDuplicateKey, "context.a"},
+	{`{"user_id":"u","ignored":{"a":1,"a":1}}`, RejectDuplicateKey, "ignored.a"},
+	{`{"user_id":"u","events":[{"key":"k"},{"key":"k","key":"k"}]}`, RejectDuplicateKey, "events.1.key"},
+	{`{"user_id":"u","events":[{"key":"k","q":0,"q":0}]}`, RejectDuplicateKey, "events.0.q"},
+	{`{"user_id":"u","events":[{"key":"k","tags":{"a":{},"a":{}}}]}`, RejectDuplicateKey, "events.0.tags.a"},
+	{`{"user_id":"u","odp_events":[{"action":"a","data":{"x":[{"a":1,"a":1}]}}]}`, RejectDuplicateKey, "odp_events.0.data.x.0.a"},
+	{`{"user_id":"u","forced_decisions":[{"flag_key":"f","flag_key":"f"}]}`, RejectDuplicateKey, "forced_decisions.0.flag_key"},
+	{`{"user_id":"u","context":{"a.b":{"":1,"":1}}}`, RejectDuplicateKey, `context."a.b".""`},
+
+	{`{}`, RejectMissingUserID, ""},
+	{`{"user_id":null}`, RejectMissingUserID, ""},
+	{`{"attributes":{"a":1}}`, RejectMissingUserID, ""},
+
+	{`{"user_id":"u","events":[{}]}`, RejectMissingField, "events.0.key"},
+	{`{"user_id":"u","events":[{"key":null}]}`, RejectMissingField, "events.0.key"},
+	{`{"user_id":"u","odp_events":[{"type":"t"}]}`, RejectMissingField, "odp_events.0.action"},
+	{`{"user_id":"u","forced_decisions":[{"variation_key":"v"}]}`, RejectMissingField, "forced_decisions.0.flag_key"},
+	{`{"user_id":"u","forced_decisions":[{"flag_key":"f"}]}`, RejectMissingField, "forced_decisions.0.variation_key"},
+
+	{`[]`, RejectWrongType, ""},
+	{`"u"`, RejectWrongType, ""},
+	{`null`, RejectWrongType, ""},
+	{`12`, RejectWrongType, ""},
+	{`[1,`, RejectNotJSON, ""},
+	{`{"user_id":17}`, RejectWrongType, "user_id"},
+	{`{"user_id":["u"]}`, RejectWrongType, "user_id"},
+	{`{"user_id":"u","id":7}`, RejectWrongType, "id"},
+	{`{"user_id":"u","timestamp":1.5}`, RejectWrongType, "timestamp"},
+	{`{"user_id":"u","timestamp":1e12}`, RejectWrongType, "timestamp"},
+	{`{"user_id":"u","timestamp":true}`, RejectWrongType, "timestamp"},
+	{`{"user_id":"u","timestamp":"1790000000000"}`, RejectWrongType, "timestamp"},
+	{`{"user_id":"u","timestamp":"2026-01-02 03:04:05Z"}`, RejectWrongType, "timestamp"},
+	{`{"user_id":"u","attributes":[]}`, RejectWrongType, "attributes"},
+	{`{"user_id":"u","identifiers":{"a":1}}`, RejectWrongType, "identifiers.a"},
+	{`{"user_id":"u","identifiers":"a"}`, RejectWrongType, "identifiers"},
+	{`{"user_id":"u","segments":"vip"}`, RejectWrongType, "segments"},
+	{`{"user_id":"u","segments":["vip",null]}`, RejectWrongType, "segments.1"},
+	{`{"user_id":"u","decide":"checkout"}`, RejectWrongType, "decide"},
+	{`{"user_id":"u","decide":true}`, RejectWrongType, "decide"},
+	{`{"user_id":"u","decide":[1]}`, RejectWrongType, "decide.0"},
+	{`{"user_id":"u","options":{}}`, RejectWrongType, "options"},
+	{`{"user_id":"u","events":{}}`, RejectWrongType, "events"},
+	{`{"user_id":"u","events":["purchase"]}`, RejectWrongType, "events.0"},
+	{`{"user_id":"u","events":[null]}`, RejectWrongType, "events.0"},
+	{`{"user_id":"u","events":[{"key":"k","tags":[]}]}`, RejectWrongType, "events.0.tags"},
+	{`{"user_id":"u","odp_events":7}`, RejectWrongType, "odp_events"},
+	{`{"user_id":"u","odp_events":[[]]}`, RejectWrongType, "odp_events.0"},
+	{`{"user_id":"u","odp_events":[{"action":"a","data":"x"}]}`, RejectWrongType, "odp_events.0.data"},
+	{`{"user_id":"u","odp_events":[{"action":"a","identifiers":{"x":1}}]}`, RejectWrongType, "odp_events.0.identifiers.x"},
+	{`{"user_id":"u","forced_decisions":""}`, RejectWrongType, "forced_decisions"},
+	{`{"user_id":"u","forced_decisions":[1]}`, RejectWrongType, "forced_decisions.0"},
+	{`{"user_id":"u","forced_decisions":[{"flag_key":1}]}`, RejectWrongType, "forced_decisions.0.flag_key"},
+
+	{`{"user_id":"u","timestamp":253402300800000}`, RejectOutOfRange, "timestamp"},
+	{`{"user_id":"u","timestamp":-62167219200001}`, RejectOutOfRange, "timestamp"},
+	{`{"user_id":"u","events":[{"key":"k","timestamp":99999999999999999999999999}]}`, RejectOutOfRange, "events.0.timestamp"},
+
+	{deep(MaxDepth, `"context":%s%s`), RejectTooDeep, "context" + strings.Repeat(".0", 15) + "..."},
+	{deep(MaxDepth, `"ignored":%s%s`), RejectTooDeep, "ignored" + strings.Repeat(".0", 15) + "..."},
+	{deep(MaxDepth-1, `"attributes":{"a":%s%s}`), RejectTooDeep, "attributes.a" + strings.Repeat(".0", 14) + "..."},
+	{deep(MaxDepth-3, `"events":[{"key":"k","tags":{"a":%s%s}}]`), RejectTooDeep, "events.0.tags.a" + strings.Repeat(".0", 12) + "..."},
+}
+
 func TestDecodeRejects(t *testing.T) {
-	deep := func(n int, in string) string {
-		return `{"user_id":"u",` + fmt.Sprintf(in, strings.Repeat("[", n), strings.Repeat("]", n)) + `}`
-	}
-	tests := []struct {
-		record string
-		code   RejectCode
-		path   string
-	}{
-		{``, RejectNotJSON, ""},
-		{`   `, RejectNotJSON, ""},
-		{`{`, RejectNotJSON, ""},
-		{`{"user_id"`, RejectNotJSON, ""},
-		{`{"user_id":`, RejectNotJSON, ""},
-		{`{"user_id":"u`, RejectNotJSON, "user_id"},
-		{`{"user_id":"u\`, RejectNotJSON, "user_id"},
-		{`{"user_id":"u"`, RejectNotJSON, ""},
-		{`{"user_id":"u",`, RejectNotJSON, ""},
-		{`{"user_id":"u",}`, RejectNotJSON, ""},
-		{`{,"user_id":"u"}`, RejectNotJSON, ""},
-		{`{"user_id":"u"}}`, RejectNotJSON, ""},
-		{`{"user_id":"u"} {"user_id":"v"}`, RejectNotJSON, ""},
-		{`{"user_id":"u" "id":"v"}`, RejectNotJSON, ""},
-		{`{"user_id" "u"}`, RejectNotJSON, ""},
-		{`{user_id:"u"}`, RejectNotJSON, ""},
-		{`{'user_id':'u'}`, RejectNotJSON, ""},
-		{"\xef\xbb\xbf" + `{"user_id":"u"}`, RejectNotJSON, ""},
-		{"{\"user_id\":\"a\tb\"}", RejectNotJSON, "user_id"},
-		{"{\"user_id\":\"a\x00b\"}", RejectNotJSON, "user_id"},
-		{"{\v\"user_id\":\"a\"}", RejectNotJSON, ""},
-		{`{"user_id":"\x"}`, RejectNotJSON, "user_id"},
-		{`{"user_id":"\u12"}`, RejectNotJSON, "user_id"},
-		{`{"user_id":"\u12G4"}`, RejectNotJSON, "user_id"},
-		{`{"user_id":"\ud800\u12"}`, RejectNotJSON, "user_id"},
-		{`{"user_id":"u","context":NaN}`, RejectNotJSON, "context"},
-		{`{"user_id":"u","context":nul}`, RejectNotJSON, "context"},
-		{`{"user_id":"u","context":tru}`, RejectNotJSON, "context"},
-		{`{"user_id":"u","context":fals`, RejectNotJSON, "context"},
-		{`{"user_id":"u","context":+1}`, RejectNotJSON, "context"},
-		{`{"user_id":"u","context":[1,]}`, RejectNotJSON, "context.1"},
-		{`{"user_id":"u","context":[1 2]}`, RejectNotJSON, "context"},
-		{`{"user_id":"u","context":[`, RejectNotJSON, "context"},
-		{`{"user_id":"u","context":[,1]}`, RejectNotJSON, "context.0"},
-		{`{"user_id":"u","context":{"a":[0,{"b":01}]}}`, RejectNotJSON, "context.a.1"},
-		{`{"user_id":"u","attributes":{"n":-}}`, RejectNotJSON, "attributes.n"},
-		{`{"user_id":"u","attributes":{"n":1.}}`, RejectNotJSON, "attributes.n"},
-		{`{"user_id":"u","attributes":{"n":.5}}`, RejectNotJSON, "attributes.n"},
-		{`{"user_id":"u","attributes":{"n":1e}}`, RejectNotJSON, "attributes.n"},
-		{`{"user_id":"u","attributes":{"n":1e+}}`, RejectNotJSON, "attributes.n"},
-		{`{"user_id":"u","attributes":{"n":0x10}}`, RejectNotJSON, "attributes"},
-		{`{"user_id":"u","attributes":{"n":Infinity}}`, RejectNotJSON, "attributes.n"},
-		{`{"user_id":bad}`, RejectNotJSON, "user_id"},
-
-		{"{\"user_id\":\"\xff\"}", RejectNotUTF8, ""},
-		{"{\"user_id\":\"\xc0\xaf\"}", RejectNotUTF8, ""},
-		{"{\"user_id\":\"\xed\xa0\x80\"}", RejectNotUTF8, ""},
-		{"{\"user_id\":\"u\",\"ignored\":{\"x\":\"\x80\"}}", RejectNotUTF8, ""},
-		{"\xff not even json", RejectNotUTF8, ""},
-		{`{"user_id":"\ud800"}`, RejectNotUTF8, "user_id"},
-		{`{"user_id":"\udc00\ud800"}`, RejectNotUTF8, "user_id"},
-		{`{"user_id":"\ud800\ud800"}`, RejectNotUTF8, "user_id"},
-		{`{"user_id":"\ud800x"}`, RejectNotUTF8, "user_id"},
-		{`{"user_id":"u","ignored":["\ud800"]}`, RejectNotUTF8, "ignored.0"},
-
-		{`{"user_id":"u","user_id":"u"}`, RejectDuplicateKey, "user_id"},
-		{`{"user_id":"u","user\u005fid":"u"}`, RejectDuplicateKey, "user_id"},
-		{`{"user_id":"u","id":null,"id":"x"}`, RejectDuplicateKey, "id"},
-		{`{"user_id":"u","x":1,"x":1}`, RejectDuplicateKey, "x"},
-		{`{"user_id":"u","attributes":{"a":1,"b":2,"a":1}}`, RejectDuplicateKey, "attributes.a"},
-		{`{"user_id":"u","attributes":{"a":{"b":[{"c":1,"c":1}]}}}`, RejectDuplicateKey, "attributes.a.b.0.c"},
-		{`{"user_id":"u","identifiers":{"a":null,"a":"1"}}`, RejectDuplicateKey, "identifiers.a"},
-		{`{"user_id":"u","context":{"a":1,"a":1}}`, RejectDuplicateKey, "context.a"},
-		{`{"user_id":"u","ignored":{"a":1,"a":1}}`, RejectDuplicateKey, "ignored.a"},
-		{`{"user_id":"u","events":[{"key":"k"},{"key":"k","key":"k"}]}`, RejectDuplicateKey, "events.1.key"},
-		{`{"user_id":"u","events":[{"key":"k","q":0,"q":0}]}`, RejectDuplicateKey, "events.0.q"},
-		{`{"user_id":"u","events":[{"key":"k","tags":{"a":{},"a":{}}}]}`, RejectDuplicateKey, "events.0.tags.a"},
-		{`{"user_id":"u","odp_events":[{"action":"a","data":{"x":[{"a":1,"a":1}]}}]}`, RejectDuplicateKey, "odp_events.0.data.x.0.a"},
-		{`{"user_id":"u","forced_decisions":[{"flag_key":"f","flag_key":"f"}]}`, RejectDuplicateKey, "forced_decisions.0.flag_key"},
-		{`{"user_id":"u","context":{"a.b":{"":1,"":1}}}`, RejectDuplicateKey, `context."a.b".""`},
-
-		{`{}`, RejectMissingUserID, ""},
-		{`{"user_id":null}`, RejectMissingUserID, ""},
-		{`{"attributes":{"a":1}}`, RejectMissingUserID, ""},
-
-		{`{"user_id":"u","events":[{}]}`, RejectMissingField, "events.0.key"},
-		{`{"user_id":"u","events":[{"key":null}]}`, RejectMissingField, "events.0.key"},
-		{`{"user_id":"u","odp_events":[{"type":"t"}]}`, RejectMissingField, "odp_events.0.action"},
-		{`{"user_id":"u","forced_decisions":[{"variation_key":"v"}]}`, RejectMissingField, "forced_decisions.0.flag_key"},
-		{`{"user_id":"u","forced_decisions":[{"flag_key":"f"}]}`, RejectMissingField, "forced_decisions.0.variation_key"},
-
-		{`[]`, RejectWrongType, ""},
-		{`"u"`, RejectWrongType, ""},
-		{`null`, RejectWrongType, ""},
-		{`12`, RejectWrongType, ""},
-		{`[1,`, RejectNotJSON, ""},
-		{`{"user_id":17}`, RejectWrongType, "user_id"},
-		{`{"user_id":["u"]}`, RejectWrongType, "user_id"},
-		{`{"user_id":"u","id":7}`, RejectWrongType, "id"},
-		{`{"user_id":"u","timestamp":1.5}`, RejectWrongType, "timestamp"},
-		{`{"user_id":"u","timestamp":1e12}`, RejectWrongType, "timestamp"},
-		{`{"user_id":"u","timestamp":true}`, RejectWrongType, "timestamp"},
-		{`{"user_id":"u","timestamp":"1790000000000"}`, RejectWrongType, "timestamp"},
-		{`{"user_id":"u","timestamp":"2026-01-02 03:04:05Z"}`, RejectWrongType, "timestamp"},
-		{`{"user_id":"u","attributes":[]}`, RejectWrongType, "attributes"},
-		{`{"user_id":"u","identifiers":{"a":1}}`, RejectWrongType, "identifiers.a"},
-		{`{"user_id":"u","identifiers":"a"}`, RejectWrongType, "identifiers"},
-		{`{"user_id":"u","segments":"vip"}`, RejectWrongType, "segments"},
-		{`{"user_id":"u","segments":["vip",null]}`, RejectWrongType, "segments.1"},
-		{`{"user_id":"u","decide":"checkout"}`, RejectWrongType, "decide"},
-		{`{"user_id":"u","decide":true}`, RejectWrongType, "decide"},
-		{`{"user_id":"u","decide":[1]}`, RejectWrongType, "decide.0"},
-		{`{"user_id":"u","options":{}}`, RejectWrongType, "options"},
-		{`{"user_id":"u","events":{}}`, RejectWrongType, "events"},
-		{`{"user_id":"u","events":["purchase"]}`, RejectWrongType, "events.0"},
-		{`{"user_id":"u","events":[null]}`, RejectWrongType, "events.0"},
-		{`{"user_id":"u","events":[{"key":"k","tags":[]}]}`, RejectWrongType, "events.0.tags"},
-		{`{"user_id":"u","odp_events":7}`, RejectWrongType, "odp_events"},
-		{`{"user_id":"u","odp_events":[[]]}`, RejectWrongType, "odp_events.0"},
-		{`{"user_id":"u","odp_events":[{"action":"a","data":"x"}]}`, RejectWrongType, "odp_events.0.data"},
-		{`{"user_id":"u","odp_events":[{"action":"a","identifiers":{"x":1}}]}`, RejectWrongType, "odp_events.0.identifiers.x"},
-		{`{"user_id":"u","forced_decisions":""}`, RejectWrongType, "forced_decisions"},
-		{`{"user_id":"u","forced_decisions":[1]}`, RejectWrongType, "forced_decisions.0"},
-		{`{"user_id":"u","forced_decisions":[{"flag_key":1}]}`, RejectWrongType, "forced_decisions.0.flag_key"},
-
-		{`{"user_id":"u","timestamp":253402300800000}`, RejectOutOfRange, "timestamp"},
-		{`{"user_id":"u","timestamp":-62167219200001}`, RejectOutOfRange, "timestamp"},
-		{`{"user_id":"u","events":[{"key":"k","timestamp":99999999999999999999999999}]}`, RejectOutOfRange, "events.0.timestamp"},
-
-		{deep(MaxDepth, `"context":%s%s`), RejectTooDeep, "context" + strings.Repeat(".0", 15) + "..."},
-		{deep(MaxDepth, `"ignored":%s%s`), RejectTooDeep, "ignored" + strings.Repeat(".0", 15) + "..."},
-		{deep(MaxDepth-1, `"attributes":{"a":%s%s}`), RejectTooDeep, "attributes.a" + strings.Repeat(".0", 14) + "..."},
-		{deep(MaxDepth-3, `"events":[{"key":"k","tags":{"a":%s%s}}]`), RejectTooDeep, "events.0.tags.a" + strings.Repeat(".0", 12) + "..."},
-	}
 	var d Decoder
-	for _, test := range tests {
+	for _, test := range rejectTests {
 		var a Activity
 		err := d.Decode([]byte(test.record), &a)
 		var reject *Reject
