@@ -2,6 +2,7 @@ package decision
 
 import (
 	"strings"
+	"sync"
 	"sync/atomic"
 	"unicode/utf8"
 )
@@ -40,6 +41,7 @@ func Compile(datafile []byte, options ...CompileOption) (*Project, error) {
 		return nil, &DatafileError{Faults: r.faults}
 	}
 	c.p.digest, c.p.warnings = digestOf(datafile), r.warnings
+	c.p.config = sync.OnceValue(func() *Config { return makeConfig(datafile, c.p.meta) })
 	return c.p, nil
 }
 
@@ -83,7 +85,8 @@ type compiler struct {
 	experiments   map[string]*wireRule
 	rollouts      map[string]*wireRollout
 	groupOf       map[*wireRule]uint32
-	locals        map[string][]uint32 // rule id to the local holdouts on it
+	firstRule     map[*wireRule]uint32 // experiment to its rule in the first flag that lists it
+	locals        map[string][]uint32  // rule id to the local holdouts on it
 	emptySlot     uint32
 	slotByKey     map[string]uint32
 	segmentByName map[string]uint32
@@ -101,6 +104,7 @@ func (c *compiler) compile() {
 	for _, w := range c.uniqueFlags() {
 		c.flag(w)
 	}
+	c.legacyExperiments()
 	c.overrideHoldoutVariables()
 	for _, e := range c.w.events {
 		c.p.events[e.key] = e.id
@@ -194,6 +198,7 @@ func (c *compiler) indexRules() {
 	c.experiments = map[string]*wireRule{}
 	c.rollouts = make(map[string]*wireRollout, len(c.w.rollouts))
 	c.groupOf = map[*wireRule]uint32{}
+	c.firstRule = map[*wireRule]uint32{}
 	for i := range c.w.rollouts {
 		ro := &c.w.rollouts[i]
 		c.rollouts[ro.id] = ro

@@ -49,8 +49,8 @@ func (c *compiler) flag(w *wireFlag) {
 		}
 		at := c.rule(e, RuleExperiment, &f)
 		f.hasBandit = f.hasBandit || e.bandit != nil
-		if g, ok := c.groupOf[e]; ok {
-			c.p.rules[at].group = g
+		if _, ok := c.firstRule[e]; !ok {
+			c.firstRule[e] = at
 		}
 	}
 	f.experiments.end = uint32(len(c.p.rules))
@@ -83,6 +83,21 @@ func (c *compiler) flag(w *wireFlag) {
 		}
 	}
 	c.p.flags = append(c.p.flags, f)
+}
+
+// legacyExperiments gives experiments their keys, and a rule to those that no
+// flag lists. Source: datafile.md section 5, legacy-api.md LG-5.
+func (c *compiler) legacyExperiments() {
+	c.p.numFlagRules = uint32(len(c.p.rules))
+	byKey := map[string]uint32{}
+	c.eachExperiment(func(w *wireRule) {
+		i, ok := c.firstRule[w]
+		if !ok {
+			i = c.rule(w, RuleExperiment, nil)
+		}
+		byKey[w.key] = i
+	})
+	c.p.experimentByKey = newNameTable(byKey)
 }
 
 // uniqueVariables keeps the last content of a repeated key at its first place.
@@ -139,6 +154,9 @@ func (c *compiler) rule(w *wireRule, ruleType RuleType, f *flag) uint32 {
 	r.ranges.end = uint32(len(p.ranges))
 
 	if ruleType == RuleExperiment {
+		if g, ok := c.groupOf[w]; ok {
+			r.group = g
+		}
 		for user, key := range w.forced {
 			i, ok := c.listedUsers[user]
 			if !ok {

@@ -40,6 +40,10 @@ type Project struct {
 	listedUsers   nameTable // users named by a whitelist
 	segments      []string  // DF-26: the set to ask ODP for
 
+	experimentByKey nameTable // legacy calls: plain and group experiments
+	numFlagRules    uint32    // rules behind these are experiments that no flag lists
+	config          func() *Config
+
 	events map[string]string // event key to id
 
 	holdoutVariables map[[2]uint32]string // (flag, variation): when an enabled holdout variation overrides defaults

@@ -13,7 +13,7 @@ import (
 type wireFile struct {
 	meta        meta
 	attributes  []wireEntity
-	events      []wireEntity
+	events      []wireEvent
 	audiences   []wireAudience // legacy
 	typed       []wireAudience
 	experiments []*wireRule // plain
@@ -26,16 +26,23 @@ type wireFile struct {
 
 type wireEntity struct{ id, key string }
 
+type wireEvent struct {
+	id, key       string
+	experimentIDs []string
+}
+
 type wireAudience struct {
 	at         *place
 	id, name   string
-	conditions any // the tree; legacy text already parsed
+	conditions any    // the tree; legacy text already parsed
+	text       string // of a legacy audience
 }
 
 type wireRule struct {
 	at                            *place
 	id, key, layerID, status, typ string
-	conditions                    any // tree over audience ids; nil: everyone
+	conditions                    any  // tree over audience ids; nil: everyone
+	hasTree                       bool // audienceConditions was given
 	variations                    []wireVariation
 	traffic                       []wireRange
 	forced                        map[string]string
@@ -50,9 +57,10 @@ type wireBandit struct {
 }
 
 type wireVariation struct {
-	id, key string
-	enabled bool
-	usages  map[string]string
+	id, key    string
+	enabled    bool
+	hasEnabled bool
+	usages     map[string]string
 }
 
 type wireRange struct {
@@ -281,8 +289,9 @@ func (r *reader) file(m map[string]any) *wireFile {
 		f.attributes = append(f.attributes, wireEntity{r.text(at, m, "id", required), r.text(at, m, "key", required)})
 	})
 	each("events", schema, func(at *place, m map[string]any) {
-		f.events = append(f.events, wireEntity{r.text(at, m, "id", required), r.text(at, m, "key", required)})
-		r.strings(at, m, "experimentIds", required, false)
+		f.events = append(f.events, wireEvent{
+			r.text(at, m, "id", required), r.text(at, m, "key", required), r.strings(at, m, "experimentIds", required, false),
+		})
 	})
 	each("audiences", schema, func(at *place, m map[string]any) { f.audiences = append(f.audiences, r.legacyAudience(at, m)) })
 	each("typedAudiences", optional, func(at *place, m map[string]any) { f.typed = append(f.typed, r.typedAudience(at, m)) })

@@ -21,7 +21,7 @@ func (r *reader) legacyAudience(at *place, m map[string]any) wireAudience {
 	if err != nil {
 		r.fault(a.at, "is not valid JSON text: %v", err)
 	}
-	a.conditions = tree
+	a.conditions, a.text = tree, text
 	return a
 }
 
@@ -61,6 +61,7 @@ func (r *reader) rule(at *place, m map[string]any, schema need) *wireRule {
 		layerID: r.text(at, m, "layerId", required), status: r.text(at, m, "status", required),
 		typ:        r.text(at, m, "type", optional),
 		conditions: r.conditions(at, m),
+		hasTree:    m["audienceConditions"] != nil,
 		variations: r.variations(at, m),
 		traffic:    r.traffic(at, m, schema),
 		forced:     map[string]string{},
@@ -153,7 +154,7 @@ func (r *reader) variations(at *place, m map[string]any) []wireVariation {
 			continue
 		}
 		w := wireVariation{id: r.text(at, m, "id", required), key: r.text(at, m, "key", required)}
-		w.enabled, _ = r.boolean(at, m, "featureEnabled")
+		w.enabled, w.hasEnabled = r.boolean(at, m, "featureEnabled")
 		for i, u := range r.list(at, m, "variables", optional, true) {
 			at := at.field("variables").elem(i)
 			if m := r.object(at, u); m != nil {
