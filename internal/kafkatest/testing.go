@@ -55,7 +55,8 @@ func Real(tb TB) []string {
 // CreateTopic creates a topic with one replica and waits until every partition
 // has a leader. Config is alternating names and values of topic settings.
 func CreateTopic(ctx context.Context, addrs []string, topic Topic, config ...string) error {
-	transport := &kafka.Transport{MetadataTTL: 100 * time.Millisecond, MetadataTopics: []string{topic.Name}}
+	// The TTL is also kafka-go's deadline for a metadata request.
+	transport := &kafka.Transport{MetadataTTL: time.Second, MetadataTopics: []string{topic.Name}}
 	defer transport.CloseIdleConnections()
 	client := &kafka.Client{Addr: kafka.TCP(addrs...), Timeout: 10 * time.Second, Transport: transport}
 	create := kafka.TopicConfig{Topic: topic.Name, NumPartitions: topic.Partitions, ReplicationFactor: 1}
@@ -64,12 +65,23 @@ func CreateTopic(ctx context.Context, addrs []string, topic Topic, config ...str
 	}
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	res, err := client.CreateTopics(ctx, &kafka.CreateTopicsRequest{Topics: []kafka.TopicConfig{create}})
-	if err == nil {
-		err = res.Errors[topic.Name]
-	}
-	if err != nil && !errors.Is(err, kafka.TopicAlreadyExists) {
-		return fmt.Errorf("create topic %s: %w", topic.Name, err)
+	for {
+		res, err := client.CreateTopics(ctx, &kafka.CreateTopicsRequest{Topics: []kafka.TopicConfig{create}})
+		if err == nil {
+			err = res.Errors[topic.Name]
+		}
+		if err == nil || errors.Is(err, kafka.TopicAlreadyExists) {
+			break
+		}
+		// A busy or freshly started cluster may not know its controller yet.
+		if !errors.Is(err, kafka.BrokerNotAvailable) && !errors.Is(err, kafka.NotController) && !errors.Is(err, kafka.RequestTimedOut) {
+			return fmt.Errorf("create topic %s: %w", topic.Name, err)
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("create topic %s: %w", topic.Name, err)
+		}
 	}
 	for {
 		meta, err := client.Metadata(ctx, &kafka.MetadataRequest{Topics: []string{topic.Name}})

@@ -1,0 +1,90 @@
+package kafkago
+
+import (
+	"go/parser"
+	"go/token"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/ThreeDotsLabs/watermill/pubsub/tests"
+	"github.com/stretchr/testify/require"
+
+	"sortition/internal/kafkatest"
+)
+
+// creating makes topics on demand, as the suite expects of a Pub/Sub.
+type creating struct {
+	b *broker
+	t testing.TB
+}
+
+func (c creating) create(topic string) error {
+	return kafkatest.CreateTopic(c.t.Context(), c.b.addrs, kafkatest.Topic{Name: topic, Partitions: 4})
+}
+
+type creatingPublisher struct {
+	*Publisher
+	creating
+}
+
+func (p creatingPublisher) Publish(topic string, messages ...*message.Message) error {
+	if err := p.create(topic); err != nil {
+		return err
+	}
+	return p.Publisher.Publish(topic, messages...)
+}
+
+type creatingSubscriber struct {
+	*Subscriber
+	creating
+}
+
+func (s creatingSubscriber) SubscribeInitialize(topic string) error { return s.create(topic) }
+
+// Watermill's own suite for Pub/Subs, in plain mode.
+func TestWatermillConformance(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes half a minute")
+	}
+	onBrokers(t, func(t *testing.T, b *broker) {
+		withGroup := func(t *testing.T, group string) (message.Publisher, message.Subscriber) {
+			create := creating{b: b, t: t}
+			publisher := NewPublisher(b.producer(t, func(c *ProducerConfig) { c.Compression = "lz4" }))
+			s := b.subscriber(t, group, func(c *SubscriberConfig) { c.PlainMessages = true; c.DrainTimeout = time.Second })
+			return creatingPublisher{publisher, create}, creatingSubscriber{s, create}
+		}
+		tests.TestPubSub(t, tests.Features{
+			ConsumerGroups:                   true,
+			GuaranteedOrder:                  false, // per key only, and the suite sends none
+			Persistent:                       true,
+			NewSubscriberReceivesOldMessages: false, // not within a group
+			ForceShort:                       true,  // fewer messages, the same properties
+		}, func(t *testing.T) (message.Publisher, message.Subscriber) {
+			return withGroup(t, "suite")
+		}, withGroup)
+	})
+}
+
+// Traps 1, 3, 13, 14, 16 and 17 are those of Reader and Writer: they are not used.
+func TestTrapsOfReaderAndWriter(t *testing.T) {
+	files, err := os.ReadDir(".")
+	require.NoError(t, err)
+	seen := 0
+	for _, f := range files {
+		if !strings.HasSuffix(f.Name(), ".go") || strings.HasSuffix(f.Name(), "_test.go") {
+			continue
+		}
+		seen++
+		source, err := os.ReadFile(f.Name())
+		require.NoError(t, err)
+		file, err := parser.ParseFile(token.NewFileSet(), f.Name(), source, parser.SkipObjectResolution)
+		require.NoError(t, err)
+		for _, name := range []string{"kafka.Reader", "kafka.NewReader", "kafka.Writer", "kafka.NewWriter", "kafka.DefaultTransport", "RequireOne", "RequireNone"} {
+			require.NotContains(t, string(source[file.Name.End()-1:]), name, f.Name())
+		}
+	}
+	require.Greater(t, seen, 10)
+}
