@@ -1,0 +1,307 @@
+package main
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"sortition/internal/fileio"
+	"sortition/pipeline"
+	"sortition/schemas"
+)
+
+// An assignment is one run of assign. Workers take chunks of the input in turn,
+// decide them side by side, and write in the order of the input.
+//
+// What is in memory is bounded: a window of chunks with their results, and of a
+// result no more than flushBytes before it must be written.
+type assignment struct {
+	plan     *assignPlan
+	outputs  *outputs
+	snapshot *pipeline.Snapshot
+	sequence *sequence
+	started  time.Time
+
+	reading sync.Mutex // held to take a chunk; before sequence.mu
+	inputs  *inputs
+	jobs    int64
+
+	totals totals // belongs to whoever writes
+	live   liveCounts
+}
+
+// Chunks under way per worker: one in the works, the others waiting for a
+// slower one before them.
+const windowPerWorker = 4
+
+// flushBytes is how large a result may grow before its worker waits for its turn
+// and writes what there is.
+const flushBytes = 2 << 20
+
+func newAssignment(plan *assignPlan, o *outputs, std stdio) *assignment {
+	a := &assignment{
+		plan: plan, outputs: o, snapshot: pipeline.NewSnapshot(plan.project), inputs: newInputs(plan, std.in), started: time.Now(),
+	}
+	a.sequence = newSequence(plan.workers*windowPerWorker, a.write)
+	return a
+}
+
+// grace is how long an interrupted run waits for its workers. They end with the
+// chunk they are at; only one that sits in a read or write that can't be woken,
+// of a terminal or a stalled pipe, takes longer and ends with the process.
+const grace = 300 * time.Millisecond
+
+// work runs the workers and returns the first error.
+func (a *assignment) work(ctx context.Context) error {
+	if a.plan.settings.Layout == pipeline.CSVRow {
+		if _, err := a.outputs.decisions.Write([]byte(schemas.DecisionCSVHeader + "\n")); err != nil {
+			return err
+		}
+	}
+	cancel := context.AfterFunc(ctx, func() { a.sequence.fail(ctx.Err()) })
+	defer cancel()
+	var workers sync.WaitGroup
+	for range a.plan.workers {
+		workers.Go(func() {
+			if err := newAssignWorker(a).work(ctx); err != nil {
+				a.sequence.fail(err)
+			}
+		})
+	}
+	done := make(chan struct{}) // closed, never sent to
+	go func() {
+		workers.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		select {
+		case <-done:
+		case <-time.After(grace):
+			return ctx.Err()
+		}
+	}
+	a.inputs.close()
+	a.totals.blank += a.inputs.blank
+	return a.sequence.cause()
+}
+
+// write writes a result. The sequence sees to it that one worker does at a time,
+// in order.
+func (a *assignment) write(r *result) error {
+	for _, part := range []struct {
+		to   *fileio.Output
+		data []byte
+	}{{a.outputs.decisions, r.decisions}, {a.outputs.events, r.events}, {a.outputs.rejects, r.rejects}} {
+		if len(part.data) > 0 && part.to != nil {
+			if _, err := part.to.Write(part.data); err != nil {
+				return err
+			}
+		}
+	}
+	a.totals.add(&r.totals)
+	a.live.activities.Store(a.totals.activities)
+	return nil
+}
+
+// A result is what came of a chunk, or of a part of it.
+type result struct {
+	decisions, events, rejects []byte
+	totals                     totals
+}
+
+func (r *result) size() int { return len(r.decisions) + len(r.events) + len(r.rejects) }
+
+// reset empties the result. Buffers that one giant activity has blown up go.
+func (r *result) reset() {
+	for _, buffer := range []*[]byte{&r.decisions, &r.events, &r.rejects} {
+		*buffer = (*buffer)[:0]
+		if cap(*buffer) > 2*flushBytes {
+			*buffer = nil
+		}
+	}
+	r.totals.reset()
+}
+
+// An assignWorker has its own of everything that can't be shared.
+type assignWorker struct {
+	*assignment
+	assigner *pipeline.Assigner
+	batcher  *pipeline.EventBatcher
+	decoder  schemas.Decoder
+	activity schemas.Activity
+	chunk    fileio.Chunk
+	out      *result
+	unsent   int // about how many bytes of visitors the batcher holds
+}
+
+func newAssignWorker(a *assignment) *assignWorker {
+	w := &assignWorker{assignment: a, assigner: pipeline.NewAssigner(a.plan.settings), out: &result{}}
+	w.assigner.Use(a.snapshot)
+	w.batcher = pipeline.NewEventBatcher(0, 0)
+	return w
+}
+
+// work takes chunks until there are no more.
+func (w *assignWorker) work(ctx context.Context) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("BUG: %v\n%s", p, debug.Stack())
+		}
+	}()
+	for {
+		job, file, err := w.take(ctx)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := w.assign(ctx, job, file); err != nil {
+			return err
+		}
+		if w.out, err = w.sequence.put(job, w.out); err != nil {
+			return err
+		}
+	}
+}
+
+// take reads the next chunk and gives it its number.
+func (w *assignWorker) take(ctx context.Context) (job int64, file *inputFile, err error) {
+	w.reading.Lock()
+	defer w.reading.Unlock()
+	if err := ctx.Err(); err != nil {
+		return 0, nil, err
+	}
+	job = w.jobs
+	if err := w.sequence.admit(job); err != nil {
+		return 0, nil, err
+	}
+	if file, err = w.inputs.next(&w.chunk); err != nil {
+		return 0, nil, err
+	}
+	w.jobs++
+	if w.chunk.IsCut {
+		err = w.passLongLine(job, file)
+	}
+	return job, file, err
+}
+
+// passLongLine rejects a line that is too long to be held: in its turn, straight
+// from the input to the rejects. The others can't read meanwhile.
+func (w *assignWorker) passLongLine(job int64, file *inputFile) error {
+	if err := w.sequence.turn(job); err != nil {
+		return err
+	}
+	rest, ok := file.cutter.(*fileio.LineCutter)
+	if !ok {
+		panic("BUG: only a line cutter cuts lines short")
+	}
+	line := &w.chunk.Lines[0]
+	reject := rejectOf(line.Err)
+	w.out.totals.reject(file, line.Number, reject)
+	w.chunk.Lines = w.chunk.Lines[:0]
+	if w.outputs.rejects == nil {
+		return rest.Rest(io.Discard)
+	}
+	head := appendRejectHead(nil, file.base, line.Number, reject)
+	if _, err := w.outputs.rejects.Write(append(head, `,"input_base64":"`...)); err != nil {
+		return err
+	}
+	text := base64.NewEncoder(base64.StdEncoding, w.outputs.rejects)
+	if _, err := text.Write(w.chunk.Data); err != nil {
+		return err
+	}
+	if err := rest.Rest(text); err != nil {
+		return err
+	}
+	if err := text.Close(); err != nil {
+		return err
+	}
+	_, err := w.outputs.rejects.Write([]byte("\"}\n"))
+	return err
+}
+
+// assign decides the chunk.
+func (w *assignWorker) assign(ctx context.Context, job int64, file *inputFile) error {
+	out, csv := w.out, w.plan.settings.Layout
+	out.totals.blank += int64(w.chunk.Blank)
+	source := schemas.Source{File: file.base}
+	for i := range w.chunk.Lines {
+		line := &w.chunk.Lines[i]
+		data := w.chunk.Data[line.From:line.To]
+		if err := w.decode(file, line, data); err != nil {
+			reject := rejectOf(err)
+			out.totals.reject(file, line.Number, reject)
+			if w.outputs.rejects != nil {
+				out.rejects = appendReject(out.rejects, file.base, line.Number, reject, data)
+			}
+		} else {
+			source.Line = line.Number
+			w.assigner.Assign(ctx, &w.activity, &source, w.plan.now)
+			out.totals.activities++
+			out.totals.decisions += int64(w.assigner.NumRows())
+			if csv == pipeline.Nested {
+				out.decisions = append(w.assigner.AppendRecord(out.decisions), '\n')
+			} else {
+				for row := range w.assigner.NumRows() {
+					out.decisions = append(w.assigner.AppendRow(out.decisions, row), '\n')
+				}
+			}
+			if w.plan.hasEvents {
+				w.addEvents(len(data))
+			}
+		}
+		if out.size() >= flushBytes {
+			if err := w.sequence.turn(job); err != nil {
+				return err
+			}
+			if err := w.write(out); err != nil {
+				return err
+			}
+			out.reset()
+		}
+	}
+	w.flushEvents()
+	return nil
+}
+
+func (w *assignWorker) decode(file *inputFile, line *fileio.Line, data []byte) error {
+	switch {
+	case line.Err != nil:
+		return line.Err
+	case file.isCSV:
+		return file.columns.Decode(data, &w.decoder, &w.activity)
+	case w.plan.mapping != nil:
+		return w.plan.mapping.Decode(data, &w.decoder, &w.activity)
+	default:
+		return w.decoder.Decode(data, &w.activity)
+	}
+}
+
+// addEvents adds the activity's visitors to the batch. Batches close with the
+// chunk, and within a chunk when they get large: both depend on the text alone,
+// so that bodies are the same for any number of workers.
+func (w *assignWorker) addEvents(lineBytes int) {
+	w.out.totals.unknownEvents += int64(w.assigner.AddEvents(w.batcher))
+	const visitorBytes = 512 // without what comes from the line
+	w.unsent += (len(w.assigner.Decisions()) + len(w.activity.Events)) * (visitorBytes + lineBytes)
+	if w.unsent >= flushBytes {
+		w.flushEvents()
+	}
+}
+
+func (w *assignWorker) flushEvents() {
+	for _, body := range w.batcher.Flush() {
+		w.out.events = append(append(w.out.events, body.Body...), '\n')
+		w.out.totals.bodies++
+		w.out.totals.visitors += int64(body.Visitors)
+	}
+	w.unsent = 0
+}

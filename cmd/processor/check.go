@@ -1,0 +1,118 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"sortition/decision"
+	"sortition/internal/fileio"
+)
+
+type checkCmd struct {
+	Datafile       string `required:"" placeholder:"FILE" help:"The datafile to check."`
+	SkipValidation bool   `help:"Leave out the schema validation, as the SDKs' skip_json_validation does."`
+	JSON           bool   `name:"json" help:"Print JSON."`
+}
+
+// Help is shown by --help.
+func (checkCmd) Help() string {
+	return `Examples:
+
+    processor check --datafile d.json
+    processor check --datafile d.json --json | jq .faults
+
+A datafile that can be used gives a summary, with warnings about what is odd in it, and exit code 0. Otherwise every fault is
+listed with its JSON path, and the exit code is 1.
+`
+}
+
+// checkReport is the JSON form of what check finds.
+type checkReport struct {
+	Datafile string            `json:"datafile"`
+	IsValid  bool              `json:"valid"`
+	Faults   []decision.Fault  `json:"faults"`
+	Warnings []decision.Fault  `json:"warnings"`
+	Summary  *decision.Summary `json:"summary,omitempty"`
+}
+
+// Run checks.
+func (c *checkCmd) Run(std stdio) error {
+	raw, err := fileio.ReadFile(c.Datafile, maxDatafile)
+	if err != nil {
+		return err
+	}
+	report := checkReport{Datafile: c.Datafile, Faults: []decision.Fault{}, Warnings: []decision.Fault{}}
+	p, err := decision.Compile(raw, compileOptions(c.SkipValidation)...)
+	var faulty *decision.DatafileError
+	switch {
+	case errors.As(err, &faulty):
+		report.Faults = faulty.Faults
+	case err != nil:
+		return err
+	default:
+		summary := p.Summary()
+		report.IsValid, report.Summary = true, &summary
+		report.Warnings = append(report.Warnings, p.Warnings()...)
+	}
+	if c.JSON {
+		err = writeJSON(std.out, report)
+	} else {
+		_, err = io.WriteString(std.out, report.text())
+	}
+	if err == nil && !report.IsValid {
+		err = errShown
+	}
+	return err
+}
+
+// writeJSON writes a value for people and programs alike: indented, and with
+// text as it is.
+func writeJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
+}
+
+func (r *checkReport) text() string {
+	var b strings.Builder
+	if !r.IsValid {
+		fmt.Fprintf(&b, "%s can't be used: %s\n\n", r.Datafile, count(int64(len(r.Faults)), "fault", "faults"))
+		writeFaults(&b, r.Faults)
+		return b.String()
+	}
+	s := r.Summary
+	fmt.Fprintf(&b, "%s is good: version %s, revision %s\n\n", r.Datafile, s.Version, s.Revision)
+	row := func(label, format string, args ...any) {
+		fmt.Fprintf(&b, "  %-12s"+format+"\n", append([]any{label}, args...)...)
+	}
+	row("account", "%s", s.AccountID)
+	row("project", "%s", s.ProjectID)
+	row("flags", "%s", grouped(int64(s.Flags)))
+	row("rules", "%s, %s", count(int64(s.ExperimentRules), "experiment", "experiments"), count(int64(s.DeliveryRules), "delivery", "deliveries"))
+	row("holdouts", "%s running", grouped(int64(s.Holdouts)))
+	row("groups", "%s of experiments that exclude each other", grouped(int64(s.Groups)))
+	row("audiences", "%s", grouped(int64(s.Audiences)))
+	row("attributes", "%s", grouped(int64(s.Attributes)))
+	row("events", "%s", grouped(int64(s.Events)))
+	segments := "none"
+	if len(s.Segments) > 0 {
+		segments = strings.Join(s.Segments, ", ")
+	}
+	row("segments", "%s", segments)
+	row("digest", "%s", s.Digest)
+	if len(r.Warnings) > 0 {
+		fmt.Fprintf(&b, "\n%s:\n", count(int64(len(r.Warnings)), "warning", "warnings"))
+		writeFaults(&b, r.Warnings)
+	}
+	return b.String()
+}
+
+func writeFaults(b *strings.Builder, faults []decision.Fault) {
+	for _, f := range faults {
+		fmt.Fprintf(b, "  %s\n      %s\n", f.Path, f.Message)
+	}
+}

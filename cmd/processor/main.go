@@ -1,0 +1,54 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// commands are the program's commands, one file each.
+type commands struct {
+	Dev      devCmd      `cmd:"" help:"See it work: an in-process Kafka, sample activities, the stream over them, the account."`
+	Assign   assignCmd   `cmd:"" help:"Assign the users of files: activities in, decision records out, in input order."`
+	Explain  explainCmd  `cmd:"" help:"Say why a user gets a variation, down to each condition."`
+	Check    checkCmd    `cmd:"" help:"Check a datafile: all faults with their paths, or a summary."`
+	Generate generateCmd `cmd:"" help:"Make sample activities or a sample datafile: same seed, same bytes."`
+	Version  versionCmd  `cmd:"" help:"Print version, revision and Go version."`
+}
+
+func main() { os.Exit(run(os.Args[1:], stdio{os.Stdin, os.Stdout, os.Stderr})) }
+
+// run parses and runs one command line and returns the exit code.
+func run(args []string, std stdio) int {
+	// The first signal asks the command to end cleanly; then the signals get their
+	// default effect back, so that the second one ends the process at once.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop)
+	signal.Ignore(syscall.SIGPIPE) // a closed pipe is a write error like others, after which files are cleaned up
+
+	var cmds commands
+	done := false
+	parser := kong.Must(&cmds, kong.Name("processor"), kong.Description(description),
+		kong.Writers(std.out, std.err), kong.Exit(func(int) { done = true }), kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(std))
+	parsed, err := parser.Parse(args)
+	switch {
+	case done: // --help
+		return exitDone
+	case err != nil:
+		err = usageError{err}
+	default:
+		err = parsed.Run()
+	}
+	if code, message := exitOf(ctx, err); code != exitDone {
+		if message != "" {
+			fmt.Fprintln(std.err, "processor:", message)
+		}
+		return code
+	}
+	return exitDone
+}
