@@ -20,6 +20,9 @@ type EventBody struct {
 	ID       string // id of its first event, which is unique to it and the same when it is made again
 	Visitors int
 	Body     []byte
+
+	head  int // bytes of Body before the first visitor
+	first int // place of the first visitor among those added since the last Flush
 }
 
 // An EventBatcher collects visitors into event batches. Visitors stay in order;
@@ -37,7 +40,15 @@ type EventBatcher struct {
 	head                  []byte // of project and client
 	open                  []byte // head of the batch being filled
 	endpoint, revision    string
+
+	// Of the visitors added since the last Flush, also after it, until the next Add.
+	marks     []visitorMark
+	ids       []byte
+	isFlushed bool
 }
+
+// visitorMark is where a visitor ends in its body, and its id in ids.
+type visitorMark struct{ end, idEnd int }
 
 // NewEventBatcher makes a batcher of at most maxVisitors visitors and, unless
 // one visitor alone is larger, maxBytes bytes a batch. Zero stands for the
@@ -64,6 +75,9 @@ func (b *EventBatcher) Add(p *decision.Project, client decision.Client, visitor 
 			b.close()
 		}
 	}
+	if b.isFlushed {
+		b.marks, b.ids, b.isFlushed = b.marks[:0], b.ids[:0], false
+	}
 	if b.visitors == 0 {
 		b.open = append(b.open[:0], b.head...)
 		b.endpoint = p.EventEndpoint()
@@ -74,12 +88,42 @@ func (b *EventBatcher) Add(p *decision.Project, client decision.Client, visitor 
 	}
 	b.body = append(b.body, visitor...)
 	b.visitors++
+	b.ids = append(b.ids, id...)
+	b.marks = append(b.marks, visitorMark{end: len(b.body), idEnd: len(b.ids)})
+}
+
+// Added is how many visitors have been added since the last Flush.
+func (b *EventBatcher) Added() int {
+	if b.isFlushed {
+		return 0
+	}
+	return len(b.marks)
+}
+
+// appendSingles appends one batch for each visitor of a body of the last Flush,
+// in order. It must come before the next Add.
+func (b *EventBatcher) appendSingles(dst []EventBody, body *EventBody) []EventBody {
+	start := body.head
+	for i := body.first; i < body.first+body.Visitors; i++ {
+		idStart := 0
+		if i > 0 {
+			idStart = b.marks[i-1].idEnd
+		}
+		one := append(make([]byte, 0, body.head+b.marks[i].end-start+2), body.Body[:body.head]...)
+		one = decision.AppendBatchTail(append(one, body.Body[start:b.marks[i].end]...))
+		dst = append(dst, EventBody{
+			Endpoint: body.Endpoint, Revision: body.Revision, ID: string(b.ids[idStart:b.marks[i].idEnd]),
+			Visitors: 1, Body: one, head: body.head, first: i,
+		})
+		start = b.marks[i].end + 1 // the comma
+	}
+	return dst
 }
 
 func (b *EventBatcher) close() {
 	b.bodies = append(b.bodies, EventBody{
 		Endpoint: b.endpoint, Revision: b.revision, ID: b.id, Visitors: b.visitors,
-		Body: decision.AppendBatchTail(b.body),
+		Body: decision.AppendBatchTail(b.body), head: len(b.open), first: len(b.marks) - b.visitors,
 	})
 	b.body, b.visitors = nil, 0
 }
@@ -91,6 +135,6 @@ func (b *EventBatcher) Flush() []EventBody {
 		b.close()
 	}
 	out := b.bodies
-	b.bodies = nil
+	b.bodies, b.isFlushed = nil, true
 	return out
 }

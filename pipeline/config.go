@@ -1,0 +1,77 @@
+package pipeline
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"sortition/schemas"
+)
+
+// Topics names where a stream reads and writes. All are different.
+type Topics struct {
+	Activities  string
+	Decisions   string
+	Events      string
+	DeadLetters string
+}
+
+// Config configures a [Pipeline].
+type Config struct {
+	Settings
+	Topics Topics
+	// Mapping reads activities of another shape; nil: they have the native one.
+	Mapping *schemas.Mapping
+	// EventVisitors bounds the visitors of one event batch. Default 10; from 1 to
+	// 1,000. Source: event-batching.md section 2.
+	EventVisitors int
+	// EventBytes bounds the bytes of one event batch, unless one visitor alone is
+	// larger. Default 1,000,000, which fits a broker's default limit for a record
+	// even uncompressed; from 1,000 to 1 MiB (EB-P1).
+	EventBytes int
+	// CloseTimeout is how long Run waits for handlers once its context is done.
+	// More than the Subscriber's own drain timeout. Default 25 s.
+	CloseTimeout time.Duration
+}
+
+func (c *Config) setDefaults() {
+	if c.EventVisitors == 0 {
+		c.EventVisitors = DefaultBatchVisitors
+	}
+	if c.EventBytes == 0 {
+		c.EventBytes = 1_000_000
+	}
+	if c.CloseTimeout == 0 {
+		c.CloseTimeout = 25 * time.Second
+	}
+}
+
+// Validate reports all faults, after defaults have been filled in.
+func (c Config) Validate() error {
+	c.setDefaults()
+	var faults []error
+	fault := func(bad bool, format string, args ...any) {
+		if bad {
+			faults = append(faults, fmt.Errorf(format, args...))
+		}
+	}
+	fault(c.Stream == "", "Stream is required: it is part of every id")
+	fault(c.Layout != Nested && c.Layout != FlatRow, "Layout must be nested or flat")
+	fault(c.Client.Name == "" || c.Client.Version == "", "Client needs a name and a version")
+	fault(!c.DecideAll && slices.Contains(c.Decide, ""), "Decide holds an empty flag key")
+	names := []struct{ field, topic string }{
+		{"Activities", c.Topics.Activities}, {"Decisions", c.Topics.Decisions},
+		{"Events", c.Topics.Events}, {"DeadLetters", c.Topics.DeadLetters},
+	}
+	for i, n := range names {
+		fault(n.topic == "", "Topics.%s is required", n.field)
+		for _, m := range names[:i] {
+			fault(n.topic != "" && n.topic == m.topic, "Topics.%s and Topics.%s are the same: %q", m.field, n.field, n.topic)
+		}
+	}
+	fault(c.EventVisitors < 1 || c.EventVisitors > 1000, "EventVisitors %d is outside 1 to 1,000", c.EventVisitors)
+	fault(c.EventBytes < 1000 || c.EventBytes > DefaultBatchBytes, "EventBytes %d is outside 1,000 to 1,048,576", c.EventBytes)
+	fault(c.CloseTimeout < 0, "CloseTimeout %s is negative", c.CloseTimeout)
+	return errors.Join(faults...)
+}

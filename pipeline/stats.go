@@ -1,0 +1,116 @@
+package pipeline
+
+import (
+	"sync/atomic"
+
+	"sortition/schemas"
+)
+
+// Reasons of dead letters beside the reject codes of package schemas.
+const (
+	// ReasonPanic is a record over which the engine, or a service it asked,
+	// panicked: a bug, which is logged with its stack.
+	ReasonPanic schemas.RejectCode = "panic"
+	// ReasonOutputRefused is an activity with an output that can never be stored,
+	// such as a decision record larger than its topic allows.
+	ReasonOutputRefused schemas.RejectCode = "output_refused"
+)
+
+// Reasons returns every code a dead letter of the stream can have. The caller
+// owns the slice.
+func Reasons() []schemas.RejectCode {
+	return append(schemas.RejectCodes(), ReasonPanic, ReasonOutputRefused)
+}
+
+// Stats are running totals since the Pipeline was made. What a nacked batch has
+// cost is counted when it is done at last, once; only Repeats shows it.
+type Stats struct {
+	Batches       uint64                        // stored and acked
+	Repeats       uint64                        // batches that failed, and so come again
+	Read          uint64                        // records in stored batches; Decided + DeadLetters, less those that are both
+	Decided       uint64                        // activities whose outputs are stored, except for refused events
+	DeadLetters   map[schemas.RejectCode]uint64 // by reason; only those that occurred
+	Records       uint64                        // decision records stored: as Decided, or in the flat layout one per flag
+	Flags         uint64                        // decisions made for flags
+	EventBodies   uint64                        // event batches stored
+	Visitors      uint64                        // impressions and conversions in them
+	UnknownEvents uint64                        // conversions of events the datafile doesn't know: nothing is sent for them
+	UnknownFields uint64                        // fields of activities that nobody asked for
+	ODPEvents     uint64                        // ODP events in activities; this stream sends none
+}
+
+// Rejected is the sum of DeadLetters.
+func (s *Stats) Rejected() uint64 {
+	var n uint64
+	for _, v := range s.DeadLetters {
+		n += v
+	}
+	return n
+}
+
+// tally is what one batch adds to the totals.
+type tally struct {
+	decided, records, flags, bodies, visitors, unknownEvents, unknownFields, odpEvents uint64
+}
+
+type counters struct {
+	batches, repeats, read, decided, records, flags, bodies, visitors,
+	unknownEvents, unknownFields, odpEvents atomic.Uint64
+
+	reasons     []schemas.RejectCode // constant; deadLetters has their counts
+	deadLetters []atomic.Uint64
+}
+
+func newCounters() *counters {
+	c := &counters{reasons: Reasons()}
+	c.deadLetters = make([]atomic.Uint64, len(c.reasons))
+	return c
+}
+
+// done adds a stored batch. It is called once per batch, not per record.
+func (c *counters) done(t *tally, fates []fate) {
+	for i := range fates {
+		if code := fates[i].code; code != "" {
+			c.deadLetter(code)
+		}
+	}
+	for _, add := range []struct {
+		to *atomic.Uint64
+		n  uint64
+	}{
+		{&c.decided, t.decided}, {&c.records, t.records}, {&c.flags, t.flags}, {&c.bodies, t.bodies},
+		{&c.visitors, t.visitors}, {&c.unknownEvents, t.unknownEvents}, {&c.unknownFields, t.unknownFields},
+		{&c.odpEvents, t.odpEvents}, {&c.batches, 1},
+		// Last, so that who waits for it sees the others.
+		{&c.read, uint64(len(fates))},
+	} {
+		if add.n > 0 {
+			add.to.Add(add.n)
+		}
+	}
+}
+
+func (c *counters) deadLetter(code schemas.RejectCode) {
+	for i, known := range c.reasons {
+		if known == code {
+			c.deadLetters[i].Add(1)
+			return
+		}
+	}
+	panic("BUG: dead letter with unlisted reason " + string(code))
+}
+
+func (c *counters) stats() Stats {
+	s := Stats{
+		Read: c.read.Load(), Batches: c.batches.Load(), Repeats: c.repeats.Load(), Decided: c.decided.Load(),
+		Records: c.records.Load(), Flags: c.flags.Load(), EventBodies: c.bodies.Load(), Visitors: c.visitors.Load(),
+		UnknownEvents: c.unknownEvents.Load(), UnknownFields: c.unknownFields.Load(), ODPEvents: c.odpEvents.Load(),
+		DeadLetters: map[schemas.RejectCode]uint64{},
+	}
+	for i := range c.reasons {
+		if n := c.deadLetters[i].Load(); n > 0 {
+			s.DeadLetters[c.reasons[i]] = n
+		}
+	}
+	return s
+}
