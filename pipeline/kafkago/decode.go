@@ -29,8 +29,10 @@ type fetched struct {
 // transactional batch is aborted when its producer has an aborted transaction
 // that begins at or before the batch and whose abort marker has not been passed.
 //
+// expect is a guess at the number of records.
+//
 // Source: Apache Kafka, CompletedFetch.nextFetchedRecord (Java consumer).
-func decodePartition(p *fetch.ResponsePartition, from int64) (fetched, error) {
+func decodePartition(p *fetch.ResponsePartition, from int64, expect int) (fetched, error) {
 	f := fetched{next: from}
 	stream, ok := p.RecordSet.Records.(*protocol.RecordStream)
 	if !ok {
@@ -42,6 +44,9 @@ func decodePartition(p *fetch.ResponsePartition, from int64) (fetched, error) {
 	})
 	aborting := map[int64]bool{} // producers inside an aborted transaction
 	var arena arena
+	if expect > 0 {
+		f.records = make([]pipeline.Record, 0, expect)
+	}
 	for _, batch := range stream.Records {
 		switch b := batch.(type) {
 		case *protocol.ControlBatch:
@@ -73,7 +78,7 @@ func decodePartition(p *fetch.ResponsePartition, from int64) (fetched, error) {
 		// so walk through it.
 		f.next++
 	}
-	f.bytes = arena.used + len(f.records)*recordSize
+	f.bytes = arena.used + cap(f.records)*recordSize
 	return f, nil
 }
 

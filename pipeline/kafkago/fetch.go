@@ -51,6 +51,7 @@ type fetcher struct {
 type source struct {
 	*lane
 	next    int64 // offset to ask for
+	expect  int   // records the last answer brought, as a guess at the next
 	asking  bool  // a request is under way
 	idle    bool  // the last answer was empty
 	alone   bool  // the last request failed as a whole: find out whose fault it is
@@ -65,6 +66,12 @@ type answer struct {
 	sources []*source
 	results []result // one for each source, unless err is set
 	err     error
+}
+
+// want is what a request asks of one partition.
+type want struct {
+	from   int64
+	expect int
 }
 
 type result struct {
@@ -177,10 +184,10 @@ func (f *fetcher) ask(stop context.Context, requests *sync.WaitGroup, broker int
 		SessionEpoch:   -1, // no fetch session: every request is complete
 		Topics:         []fetch.RequestTopic{{Topic: f.topic}},
 	}
-	froms := make([]int64, len(sources))
+	wants := make([]want, len(sources))
 	for i, s := range sources {
 		s.asking = true
-		froms[i] = s.next
+		wants[i] = want{from: s.next, expect: s.expect}
 		req.Topics[0].Partitions = append(req.Topics[0].Partitions, fetch.RequestPartition{
 			Partition:          s.partition,
 			CurrentLeaderEpoch: -1,
@@ -192,12 +199,12 @@ func (f *fetcher) ask(stop context.Context, requests *sync.WaitGroup, broker int
 	f.underway[broker]++
 	requests.Go(func() {
 		a := answer{broker: broker, sources: sources}
-		a.results, a.err = f.roundTrip(stop, req, froms, wait)
+		a.results, a.err = f.roundTrip(stop, req, wants, wait)
 		f.answers <- a
 	})
 }
 
-func (f *fetcher) roundTrip(ctx context.Context, req *fetch.Request, froms []int64, wait time.Duration) ([]result, error) {
+func (f *fetcher) roundTrip(ctx context.Context, req *fetch.Request, wants []want, wait time.Duration) ([]result, error) {
 	ctx, cancel := context.WithTimeout(ctx, wait+fetchSlack)
 	defer cancel()
 	msg, err := f.link.transport.RoundTrip(ctx, f.link.client.Addr, req)
@@ -211,9 +218,9 @@ func (f *fetcher) roundTrip(ctx context.Context, req *fetch.Request, froms []int
 	if res.ErrorCode != 0 {
 		return nil, fmt.Errorf("fetch: %w", kafka.Error(res.ErrorCode))
 	}
-	results := make([]result, len(froms))
+	results := make([]result, len(wants))
 	for i := range results {
-		results[i] = result{fetched: fetched{next: froms[i]}, err: errNoAnswer}
+		results[i] = result{fetched: fetched{next: wants[i].from}, err: errNoAnswer}
 	}
 	for ti := range res.Topics {
 		for pi := range res.Topics[ti].Partitions {
@@ -225,7 +232,7 @@ func (f *fetcher) roundTrip(ctx context.Context, req *fetch.Request, froms []int
 				if p.ErrorCode != 0 {
 					results[i].err = kafka.Error(p.ErrorCode)
 				} else {
-					results[i].fetched, results[i].err = decodePartition(p, froms[i])
+					results[i].fetched, results[i].err = decodePartition(p, wants[i].from, wants[i].expect)
 				}
 			}
 		}
@@ -270,7 +277,7 @@ func (f *fetcher) apply(stop context.Context, a answer) {
 		if !s.idle {
 			f.stats.aborted.Add(uint64(r.aborted))
 			f.stats.markers.Add(uint64(r.markers))
-			s.next = r.next
+			s.next, s.expect = r.next, len(r.records)
 			s.push(&chunk{records: r.records, next: r.next, bytes: r.bytes})
 		}
 	}

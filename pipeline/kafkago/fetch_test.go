@@ -387,17 +387,17 @@ func TestDecodeGetsPastCompactedEndOfBatch(t *testing.T) {
 			Records: []protocol.RecordReader{&protocol.RecordBatch{BaseOffset: 10, Records: protocol.NewRecordReader(records...)}},
 		}}}
 	}
-	got, err := decodePartition(answer(10, 12, 15), 12)
+	got, err := decodePartition(answer(10, 12, 15), 12, 0)
 	require.NoError(t, err)
 	require.Len(t, got.records, 2)
 	require.EqualValues(t, 16, got.next)
 	for _, empty := range []*fetch.ResponsePartition{answer(10, 12, 15), answer()} {
-		got, err = decodePartition(empty, 17)
+		got, err = decodePartition(empty, 17, 0)
 		require.NoError(t, err)
 		require.Empty(t, got.records)
 		require.EqualValues(t, 18, got.next)
 	}
-	got, err = decodePartition(&fetch.ResponsePartition{}, 17)
+	got, err = decodePartition(&fetch.ResponsePartition{}, 17, 0)
 	require.NoError(t, err)
 	require.EqualValues(t, 17, got.next, "no batch at all: the end of the log")
 }

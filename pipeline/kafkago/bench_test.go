@@ -1,0 +1,176 @@
+package kafkago
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+	"github.com/stretchr/testify/require"
+
+	"sortition/internal/kafkatest"
+	"sortition/pipeline"
+)
+
+// BenchmarkCopy moves records from one topic to another, through Subscriber and
+// Producer and, beside it, with the barest loop over kafka-go's Client there can
+// be: it groups nothing, commits nothing and keeps partitions as they are. Both
+// ask for acks=all and use the same codec. Compare records/s within one run. The
+// broker is in-process, or the one of SORTITION_KAFKA.
+func BenchmarkCopy(b *testing.B) {
+	const n, partitions = 500_000, 4
+	var br *broker
+	if addrs := os.Getenv(kafkatest.EnvKafka); addrs != "" {
+		br = &broker{addrs: strings.Split(addrs, ",")}
+	} else {
+		br = fakeBroker(b)
+	}
+	for _, codec := range []string{"none", "zstd"} {
+		in := br.topic(b, partitions)
+		br.fill(b, in, n, codec)
+		b.Run(codec+"/bare", func(b *testing.B) {
+			for b.Loop() {
+				b.StopTimer()
+				out := br.topic(b, partitions)
+				b.StartTimer()
+				br.copyBare(b, in, out, codec, n, partitions)
+			}
+			b.ReportMetric(float64(n)*float64(b.N)/b.Elapsed().Seconds(), "records/s")
+		})
+		b.Run(codec+"/kafkago", func(b *testing.B) {
+			for b.Loop() {
+				b.StopTimer()
+				out := br.topic(b, partitions)
+				b.StartTimer()
+				br.copyThrough(b, in, out, codec, n)
+			}
+			b.ReportMetric(float64(n)*float64(b.N)/b.Elapsed().Seconds(), "records/s")
+		})
+	}
+}
+
+// fill writes n keyed records of 220 bytes that look like activities.
+func (b *broker) fill(t testing.TB, topic string, n int, codec string) {
+	p := b.producer(t, func(c *ProducerConfig) { c.Compression = codec })
+	for i := 0; i < n; {
+		var outputs []pipeline.Output
+		for range 5000 {
+			value := fmt.Appendf(nil, `{"user_id":"user-%d","timestamp":%d,"attributes":{"plan":"gold","visits":%d,"country":"NL"},"decide":"*"}`, i*7919%1_000_003, 1_790_000_000_000+i, i%97)
+			for len(value) < 210 {
+				value = append(value, ' ')
+			}
+			outputs = append(outputs, pipeline.Output{Topic: topic, Key: fmt.Appendf(nil, "user-%d", i*7919%1_000_003), Value: value})
+			i++
+		}
+		require.NoError(t, p.Produce(t.Context(), outputs))
+	}
+}
+
+func (b *broker) copyThrough(t testing.TB, in, out, codec string, n int) {
+	s := b.subscriber(t, b.name(t, "group"))
+	p := b.producer(t, func(c *ProducerConfig) { c.Compression = codec })
+	messages := subscribe(t, s, in)
+	var copied atomic.Int64
+	done := make(chan struct{})
+	go func() {
+		var handlers sync.WaitGroup
+		defer handlers.Wait()
+		for m := range messages {
+			handlers.Go(func() {
+				batch, _ := pipeline.BatchOf(m)
+				outputs := make([]pipeline.Output, len(batch.Records))
+				for i, r := range batch.Records {
+					outputs[i] = pipeline.Output{Topic: out, Key: r.Key, Value: r.Value, Time: r.Time}
+				}
+				if err := p.Produce(m.Context(), outputs); err != nil {
+					t.Error(err)
+				}
+				m.Ack()
+				if copied.Add(int64(len(outputs))) == int64(n) {
+					close(done)
+				}
+			})
+		}
+	}()
+	<-done
+	require.NoError(t, s.Close())
+}
+
+func (b *broker) copyBare(t testing.TB, in, out, codec string, n, partitions int) {
+	transport := &kafka.Transport{MetadataTopics: []string{in, out}}
+	defer transport.CloseIdleConnections()
+	client := &kafka.Client{Addr: kafka.TCP(b.addrs...), Transport: transport, Timeout: 20 * time.Second}
+	var compression kafka.Compression
+	if codec != "none" {
+		require.NoError(t, compression.UnmarshalText([]byte(codec)))
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	var copied atomic.Int64
+	var loops sync.WaitGroup
+	for partition := range partitions {
+		loops.Go(func() {
+			for next := int64(0); ctx.Err() == nil; {
+				res, err := client.Fetch(ctx, &kafka.FetchRequest{Topic: in, Partition: partition, Offset: next,
+					MinBytes: 1, MaxBytes: 1 << 20, MaxWait: 100 * time.Millisecond})
+				if err != nil || res.Error != nil {
+					continue
+				}
+				records := &passing{from: res.Records, next: next}
+				first, err := records.from.ReadRecord()
+				if err != nil {
+					continue
+				}
+				records.first = first
+				if _, err = client.Produce(ctx, &kafka.ProduceRequest{Topic: out, Partition: partition, RequiredAcks: kafka.RequireAll,
+					Records: records, Compression: compression}); err != nil {
+					t.Error(err)
+					cancel()
+					return
+				}
+				next = records.next
+				if copied.Add(records.count) == int64(n) {
+					cancel()
+				}
+			}
+		})
+	}
+	loops.Wait()
+}
+
+// passing hands a fetch's records to a produce as they are.
+type passing struct {
+	from  kafka.RecordReader
+	first *kafka.Record
+	next  int64
+	count int64
+}
+
+func (p *passing) ReadRecord() (*kafka.Record, error) {
+	for {
+		r := p.first
+		p.first = nil
+		if r == nil {
+			var err error
+			if r, err = p.from.ReadRecord(); err != nil {
+				if errors.Is(err, io.EOF) {
+					return nil, io.EOF
+				}
+				return nil, err
+			}
+		}
+		if r.Offset < p.next {
+			continue
+		}
+		p.next = r.Offset + 1
+		p.count++
+		return r, nil
+	}
+}
