@@ -44,3 +44,78 @@ func BenchmarkDecode(b *testing.B) {
 		}
 	})
 }
+
+// stdRecord is what a program without this package would marshal.
+type stdRecord struct {
+	ID         string         `json:"id"`
+	ActivityID string         `json:"activity_id"`
+	UserID     string         `json:"user_id"`
+	Timestamp  int64          `json:"timestamp"`
+	Revision   string         `json:"revision"`
+	Datafile   string         `json:"datafile"`
+	Source     map[string]any `json:"source"`
+	Segments   []string       `json:"segments"`
+	Decisions  []stdDecision  `json:"decisions"`
+}
+
+type stdDecision struct {
+	FlagKey      string          `json:"flag_key"`
+	Enabled      bool            `json:"enabled"`
+	VariationKey *string         `json:"variation_key"`
+	RuleKey      *string         `json:"rule_key"`
+	RuleType     *string         `json:"rule_type"`
+	ExperimentID *string         `json:"experiment_id"`
+	VariationID  *string         `json:"variation_id"`
+	Variables    json.RawMessage `json:"variables"`
+	Reasons      []Reason        `json:"reasons"`
+}
+
+func BenchmarkEncode(b *testing.B) {
+	r := sampleRecord()
+	r.Decisions = r.Decisions[:1]
+	r.Context = nil
+	var dst []byte
+	b.Run("fields", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			dst = r.AppendJSON(dst[:0])
+		}
+		b.SetBytes(int64(len(dst)))
+	})
+	b.Run("fragment", func(b *testing.B) {
+		r := *r
+		r.Decisions = append([]FlagDecision(nil), r.Decisions...)
+		r.Decisions[0].Fragment = AppendFlagDecision(nil, &r.Decisions[0])
+		b.ReportAllocs()
+		for b.Loop() {
+			dst = r.AppendJSON(dst[:0])
+		}
+		b.SetBytes(int64(len(dst)))
+	})
+	b.Run("csv", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			dst = r.AppendCSV(dst[:0], 0)
+		}
+		b.SetBytes(int64(len(dst)))
+	})
+	b.Run("encoding-json", func(b *testing.B) {
+		f := &r.Decisions[0]
+		std := stdRecord{
+			ID: r.ID, ActivityID: r.ActivityID, UserID: r.UserID, Timestamp: r.Timestamp, Revision: r.Revision, Datafile: r.Datafile,
+			Source: map[string]any{"topic": "activities", "partition": 3, "offset": 1042}, Segments: r.Segments,
+			Decisions: []stdDecision{{
+				FlagKey: f.FlagKey, Enabled: f.Enabled, VariationKey: &f.VariationKey, RuleKey: &f.RuleKey, RuleType: &f.RuleType,
+				ExperimentID: &f.ExperimentID, VariationID: &f.VariationID, Variables: json.RawMessage(f.Variables), Reasons: []Reason{},
+			}},
+		}
+		b.ReportAllocs()
+		for b.Loop() {
+			text, err := json.Marshal(std)
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.SetBytes(int64(len(text)))
+		}
+	})
+}

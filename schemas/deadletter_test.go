@@ -42,8 +42,8 @@ func TestDeadLetterRoundTrip(t *testing.T) {
 
 func TestDeadLetterOfReject(t *testing.T) {
 	var d Decoder
-	reject, ok := d.Decode([]byte(`{"user_id":1}`), new(Activity)).(*Reject)
-	require.True(t, ok)
+	var reject *Reject
+	require.ErrorAs(t, d.Decode([]byte(`{"user_id":1}`), new(Activity)), &reject)
 	assert.Equal(t, DeadLetter{Reason: "wrong_type", Detail: "user_id: want a string", Attempts: 1}, DeadLetterOf(reject))
 }
 

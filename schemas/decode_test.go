@@ -2,7 +2,6 @@ package schemas
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -480,6 +479,6 @@ func TestRejectCodesAreDistinct(t *testing.T) {
 		seen[code] = true
 	}
 	err := error(LineTooLong(16))
-	assert.True(t, errors.Is(err, &Reject{Code: RejectLineTooLong}))
+	assert.ErrorIs(t, err, &Reject{Code: RejectLineTooLong})
 	assert.Equal(t, "record rejected: line_too_long: longer than 16 bytes", err.Error())
 }

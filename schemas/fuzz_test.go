@@ -159,7 +159,7 @@ func checkAccepted(t *testing.T, data []byte, a *Activity) {
 }
 
 func checkValue(t *testing.T, got Value, want any) {
-	ok := false
+	var ok bool
 	switch want := want.(type) {
 	case nil:
 		ok = got.Kind == KindNull

@@ -2,6 +2,7 @@ package schemas
 
 import (
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 
@@ -403,7 +404,10 @@ func FuzzMapping(f *testing.F) {
 			}
 			return
 		}
-		reject := err.(*Reject)
+		var reject *Reject
+		if !errors.As(err, &reject) {
+			t.Fatalf("not a *Reject: %v", err)
+		}
 		if reject.Offset >= 0 && asContext == nil && json.Valid(data) {
 			t.Fatalf("%q: %v, but fine as context", data, err)
 		}
