@@ -26,7 +26,7 @@ func Compile(datafile []byte, options ...CompileOption) (*Project, error) {
 	}
 	root, version := r.root(datafile)
 	if root == nil {
-		return nil, &DatafileError{Faults: r.faults, version: version == ""}
+		return nil, &DatafileError{Faults: r.faults}
 	}
 	w := r.file(root)
 	w.meta.version = version
@@ -38,29 +38,28 @@ func Compile(datafile []byte, options ...CompileOption) (*Project, error) {
 	}
 	c.compile() // also after faults, to find those of references
 	if len(r.faults) > 0 {
-		return nil, &DatafileError{Faults: r.faults}
+		return nil, &DatafileError{Faults: r.faults, version: version == ""}
 	}
 	c.p.digest, c.p.warnings = digestOf(datafile), r.warnings
 	c.p.config = sync.OnceValue(func() *Config { return makeConfig(datafile, c.p.meta) })
 	return c.p, nil
 }
 
-// root parses the text and checks the version; root is nil after a fault, and
-// version "" if it is what's wrong. Source: datafile.md DF-1, DF-3, DF-P1.
+// root parses the text and checks the version; root is nil if the text is no
+// object, version is "" if it is none that is known. Source: datafile.md DF-1, DF-3, DF-P1.
 func (r *reader) root(datafile []byte) (root map[string]any, version string) {
-	const unknown = "?"
 	if !utf8.Valid(datafile) {
 		r.fault(nil, "is not UTF-8 text")
-		return nil, unknown
+		return nil, ""
 	}
 	tree, err := parseTree(datafile)
 	if err != nil {
 		r.fault(nil, "is not one JSON object: %v", err)
-		return nil, unknown
+		return nil, ""
 	}
 	root = r.object(nil, tree)
 	if root == nil {
-		return nil, unknown
+		return nil, ""
 	}
 	at := (*place)(nil).field("version")
 	switch version := root["version"].(type) {
@@ -72,7 +71,7 @@ func (r *reader) root(datafile []byte) (root map[string]any, version string) {
 	default:
 		r.fault(at, "must be the string \"2\", \"3\" or \"4\", not %s", typeName(version))
 	}
-	return nil, ""
+	return root, "" // the other faults are told all the same
 }
 
 // A compiler turns every id into an index.
@@ -209,6 +208,10 @@ func (c *compiler) indexRules() {
 	for _, w := range c.w.experiments {
 		c.experiments[w.id] = w
 	}
+	trafficOf := map[string][]wireRange{} // of the last group with an id
+	for i := range c.w.groups {
+		trafficOf[c.w.groups[i].id] = c.w.groups[i].traffic
+	}
 	for i := range c.w.groups {
 		g := &c.w.groups[i]
 		for _, w := range g.experiments {
@@ -222,7 +225,7 @@ func (c *compiler) indexRules() {
 			c.groupOf[w] = index
 		}
 		start := uint32(len(c.p.ranges))
-		for _, t := range g.traffic {
+		for _, t := range trafficOf[g.id] {
 			c.p.ranges = append(c.p.ranges, trafficRange{end: t.end, variation: none, entityID: t.entityID})
 		}
 		c.p.groups = append(c.p.groups, group{id: g.id, ranges: span{start, uint32(len(c.p.ranges))}})

@@ -44,7 +44,10 @@ func (c *compiler) flag(w *wireFlag) {
 	for i, id := range w.experimentIDs {
 		e := c.experiments[id]
 		if e == nil {
-			c.fault(w.at.field("experimentIds").elem(i), "names experiment %q, which exists nowhere in the datafile", id)
+			if c.hasLost {
+				continue
+			}
+			c.fault(w.at.field("experimentIds").elem(w.experimentAt[i]), "names experiment %q, which exists nowhere in the datafile", id)
 			continue
 		}
 		at := c.rule(e, RuleExperiment, &f)
@@ -169,8 +172,8 @@ func (c *compiler) rule(w *wireRule, ruleType RuleType, f *flag) uint32 {
 	}
 	if w.bandit != nil {
 		r.isBandit, r.banditTraffic = true, w.bandit.traffic
-		for _, id := range w.bandit.attributeIDs {
-			if key, ok := c.attributeByID[id]; ok {
+		for i, id := range w.bandit.attributeIDs {
+			if key, ok := c.attributeByID[id]; ok && !slices.Contains(w.bandit.attributeIDs[:i], id) {
 				r.banditAttributes = append(r.banditAttributes, banditAttribute{id, c.slot(key)})
 			}
 		}

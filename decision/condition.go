@@ -102,7 +102,7 @@ func (p *Project) eval(pc uint32, u *User) truth {
 			return m.result
 		}
 		t := p.eval(p.audiences[n.arg].root, u)
-		*m = memo{u.memoEpoch, t}
+		*m, u.hasMemo = memo{u.memoEpoch, t}, true
 		return t
 	default:
 		return p.evalLeaf(n, u)

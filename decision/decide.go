@@ -117,7 +117,7 @@ func (c *call) decideFlag(d *Decision, i uint32, key string) {
 	d.p, d.key, d.flag, d.rule, d.variation, d.bypassed = c.p, key, i, none, none, none
 	f := &c.p.flags[i]
 	wantsReasons := c.options.Has(IncludeReasons)
-	if wantsReasons || f.hasBandit { // a failed bandit always tells its reasons
+	if wantsReasons || f.hasBandit || c.rec != nil { // a failed bandit always tells its reasons; rec: an explanation
 		c.record()
 	}
 	if v := c.forced(i, ""); v != none {
@@ -246,6 +246,7 @@ func (c *call) forcedOrHeld(d *Decision, i uint32) bool {
 			return true
 		}
 	}
+	c.resume(i)
 	return false
 }
 
@@ -380,12 +381,12 @@ func (c *call) inGroup(i uint32) bool {
 			continue
 		}
 		switch t.entityID {
-		case r.id:
-			c.noteText(ReasonGroupMember, r.key, g.id)
-			return true
 		case "":
 			c.noteText(ReasonGroupNone, r.key, g.id)
 			return false
+		case r.id:
+			c.noteText(ReasonGroupMember, r.key, g.id)
+			return true
 		default:
 			c.noteText(ReasonGroupOther, r.key, g.id)
 			return false

@@ -52,6 +52,8 @@ type Step struct {
 	Bucket    *BucketTrace   `json:"bucket,omitempty"`   // nil: not bucketed
 	Change    *Change        `json:"change,omitempty"`   // what would have to change to meet the audience
 	Notes     []Note         `json:"notes"`
+
+	rule uint32
 }
 
 // A BucketTrace shows one hash and the ranges it was held against.
@@ -83,7 +85,8 @@ type AudienceTrace struct {
 	Seen     json.RawMessage  `json:"seen,omitempty"`  // attribute value or segments; absent: the user has none
 	Operands []*AudienceTrace `json:"operands,omitempty"`
 
-	result truth
+	result  truth
+	isConst bool // whatever the user is like
 }
 
 // A Change names a condition and the result it would need.
@@ -144,8 +147,19 @@ func (r *recorder) visit(p *Project, i uint32) {
 	rule := &p.rules[i]
 	kind := [...]string{RuleExperiment: "experiment", RuleDelivery: "delivery", RuleHoldout: "holdout"}[rule.ruleType]
 	e := r.trace
-	e.Steps = append(e.Steps, Step{Kind: kind, RuleID: rule.id, RuleKey: rule.key, IsRunning: rule.isRunning, Notes: []Note{}})
+	e.Steps = append(e.Steps, Step{Kind: kind, RuleID: rule.id, RuleKey: rule.key, IsRunning: rule.isRunning, Notes: []Note{}, rule: i})
 	e.current = &e.Steps[len(e.Steps)-1]
+}
+
+// resume makes the latest step of a rule the current one again.
+func (e *Explanation) resume(rule uint32) {
+	for i := len(e.Steps) - 1; i >= 0; i-- {
+		if e.Steps[i].rule == rule {
+			e.current = &e.Steps[i]
+			return
+		}
+	}
+	panic("BUG: walk resumed at a rule that was not visited")
 }
 
 // audience records the tree of the rule being visited.
@@ -205,7 +219,7 @@ var matchNames = [...]string{
 // traceNode shows the subtree at pc with the result of every node.
 func (p *Project) traceNode(pc uint32, u *User) *AudienceTrace {
 	n := &p.nodes[pc]
-	t := &AudienceTrace{result: p.eval(pc, u)}
+	t := &AudienceTrace{result: p.eval(pc, u), isConst: n.op == opConst}
 	t.Result = t.result.String()
 	switch n.op {
 	case opAnd, opOr, opNot:
@@ -284,7 +298,7 @@ func (t *AudienceTrace) firstChange(want truth) (*AudienceTrace, truth) {
 // isFixed tells whether the node can't change, whatever the user is like.
 func (t *AudienceTrace) isFixed() bool {
 	if len(t.Operands) == 0 {
-		return t.Op == "constant" || t.Op == "condition" && t.Match == "unknown audience"
+		return t.isConst
 	}
 	for _, o := range t.Operands {
 		if !o.isFixed() {

@@ -27,11 +27,9 @@ type ProfileEntry struct {
 // UnmarshalJSON accepts any value; what isn't an object with a text variation_id
 // is an entry that isn't sticky. Source: decide.md DC-35, DC-P6.
 func (e *ProfileEntry) UnmarshalJSON(data []byte) error {
-	var known struct {
-		VariationID any `json:"variation_id"`
-	}
+	var known map[string]any         // not a struct, whose names match in any case
 	_ = json.Unmarshal(data, &known) // anything but an object: not sticky
-	id, _ := known.VariationID.(string)
+	id, _ := known["variation_id"].(string)
 	*e = ProfileEntry{VariationID: id, raw: append(json.RawMessage(nil), data...)}
 	return nil
 }
@@ -48,26 +46,19 @@ func (e ProfileEntry) MarshalJSON() ([]byte, error) {
 // isn't an object, is an error; the SDKs then go on with an empty profile.
 // Source: decide.md DC-35.
 func ParseProfile(data []byte) (*Profile, error) {
-	var wire struct {
-		UserID  *string                  `json:"user_id"`
-		Entries *map[string]ProfileEntry `json:"experiment_bucket_map"`
-		Raw     json.RawMessage          `json:"-"`
+	var members map[string]json.RawMessage // not a struct, whose names match in any case
+	if json.Unmarshal(data, &members) != nil || members == nil {
+		return nil, errors.New("parse user profile: not an object")
 	}
-	if err := json.Unmarshal(data, &wire); err != nil {
-		return nil, errors.New("parse user profile: not an object of the expected shape")
+	p := &Profile{}
+	var userID *string
+	if json.Unmarshal(members["user_id"], &userID) != nil || userID == nil {
+		return nil, errors.New("parse user profile: user_id is missing or not text")
 	}
-	if wire.UserID == nil {
-		return nil, errors.New("parse user profile: user_id is missing")
-	}
-	p := &Profile{UserID: *wire.UserID}
-	if wire.Entries != nil {
-		p.Entries = *wire.Entries
-		return p, nil
-	}
-	var members map[string]json.RawMessage
-	_ = json.Unmarshal(data, &members) // it was an object just before
-	if _, ok := members["experiment_bucket_map"]; !ok {
-		return nil, errors.New("parse user profile: experiment_bucket_map is missing")
+	p.UserID = *userID
+	entries, ok := members["experiment_bucket_map"]
+	if !ok || json.Unmarshal(entries, &p.Entries) != nil {
+		return nil, errors.New("parse user profile: experiment_bucket_map is missing or not an object")
 	}
 	return p, nil
 }

@@ -174,7 +174,12 @@ func (p *Project) SendFlagDecisions() bool { return p.meta.sendFlagDecisions }
 
 // ODP returns host and public key of the ODP integration; both are "" when the
 // project isn't integrated. Source: datafile.md DF-23.
-func (p *Project) ODP() (host, publicKey string) { return p.meta.odpHost, p.meta.odpKey }
+func (p *Project) ODP() (host, publicKey string) {
+	if p.meta.odpHost == "" || p.meta.odpKey == "" {
+		return "", ""
+	}
+	return p.meta.odpHost, p.meta.odpKey
+}
 
 // Segments lists the segments that audiences ask for, without repeats, in order
 // of first appearance, typed audiences first. Source: datafile.md DF-P14.

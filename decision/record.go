@@ -48,6 +48,14 @@ func (c *call) visit(rule uint32) {
 	}
 }
 
+// resume tells an explanation that the walk is back at a rule, after the
+// holdouts it came past.
+func (c *call) resume(rule uint32) {
+	if c.rec != nil && c.rec.trace != nil {
+		c.rec.trace.resume(rule)
+	}
+}
+
 func (r *recorder) note(p *Project, code ReasonCode, rule, variation uint32) {
 	reason := Reason{Code: code, RuleKey: p.rules[rule].key}
 	if variation != none {

@@ -54,15 +54,15 @@ func skipValue(text []byte, i int) int {
 	}
 }
 
-// eachMember calls f for the members of a valid JSON object.
-func eachMember(object []byte, f func(name string, value []byte)) {
+// eachMember calls f for the members of a valid JSON object, names as written.
+func eachMember(object []byte, f func(quoted, value []byte)) {
 	i := skipSpace(object, skipSpace(object, 0)+1)
 	for object[i] != '}' {
 		end := skipString(object, i)
-		name := memberName(object[i:end])
+		quoted := object[i:end]
 		i = skipSpace(object, skipSpace(object, end)+1) // over the colon
 		end = skipValue(object, i)
-		f(name, object[i:end])
+		f(quoted, object[i:end])
 		i = skipSpace(object, end)
 		if object[i] == ',' {
 			i = skipSpace(object, i+1)
@@ -97,8 +97,8 @@ func appendStripped(dst, value []byte) []byte {
 	case '{':
 		dst = append(dst, '{')
 		isFirst := true
-		eachMember(value, func(name string, v []byte) {
-			switch name {
+		eachMember(value, func(quoted, v []byte) {
+			switch memberName(quoted) {
 			case "revenue", "value", "tags", "decisions":
 				if string(v) == "null" {
 					return
@@ -108,7 +108,7 @@ func appendStripped(dst, value []byte) []byte {
 				dst = append(dst, ',')
 			}
 			isFirst = false
-			dst = append(appendString(dst, name), ':')
+			dst = append(append(dst, quoted...), ':')
 			dst = appendStripped(dst, v)
 		})
 		return append(dst, '}')

@@ -27,12 +27,12 @@ func (p *Project) Conversion(key string, tags []byte) (Conversion, bool) {
 		return Conversion{}, false
 	}
 	c := Conversion{EntityID: id, Key: key}
-	if len(tags) == 0 || tags[skipSpace(tags, 0)] != '{' {
+	if i := skipSpace(tags, 0); i == len(tags) || tags[i] != '{' {
 		return c, true
 	}
 	c.Tags = stripNulls(tags)
-	eachMember(tags, func(name string, value []byte) {
-		switch name {
+	eachMember(tags, func(quoted, value []byte) {
+		switch memberName(quoted) {
 		case "revenue":
 			c.Revenue = ""
 			if isIntegerLiteral(value) {

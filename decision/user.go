@@ -26,6 +26,7 @@ type User struct {
 	hasSegments   bool
 	forced        []forcedDecision
 	memo          []memo // by audience
+	hasMemo       bool   // some of it may be the user's
 	epoch         uint32
 	memoEpoch     uint32
 	state         hashState // of the bucketing id
@@ -85,6 +86,7 @@ func fit[T any](s []T, n int) []T {
 
 // forget drops the remembered audience results.
 func (u *User) forget() {
+	u.hasMemo = false
 	u.memoEpoch++
 	if u.memoEpoch == 0 {
 		clear(u.memo)
@@ -111,10 +113,11 @@ func (u *User) SetAttribute(key string, v Value) {
 		u.hasState = false
 	}
 	old := &u.values[i]
-	if old.epoch == u.epoch {
-		u.forget()
-	} else {
+	if old.epoch != u.epoch {
 		u.order = append(u.order, i)
+	}
+	if u.hasMemo { // an audience was asked before; it may have been about this key
+		u.forget()
 	}
 	v.epoch = u.epoch
 	*old = v

@@ -86,7 +86,7 @@ func Number(literal string) Value {
 			return slowNumber(v)
 		}
 	}
-	if i == start || point == i-1 {
+	if i == start || point == i-1 || literal[start] == '0' && i-start > 1 && point != start+1 {
 		return slowNumber(v)
 	}
 	v.num, v.isInt, v.inRange = float64(n), point < 0, true
@@ -102,6 +102,9 @@ func Number(literal string) Value {
 var powersOfTen = [...]float64{1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15}
 
 func slowNumber(v Value) Value {
+	if !isNumberLiteral(v.text) { // ParseFloat takes more: "0x1p4", "inf", ".5"
+		return Value{}
+	}
 	f, err := strconv.ParseFloat(v.text, 64)
 	if err != nil && !math.IsInf(f, 0) {
 		return Value{}
@@ -115,6 +118,38 @@ func slowNumber(v Value) Value {
 		v.inRange = math.Abs(f) <= maxSafe
 	}
 	return v
+}
+
+// isNumberLiteral tells whether s is a number in the grammar of JSON.
+func isNumberLiteral(s string) bool {
+	digits := func() bool {
+		n := len(s)
+		for s != "" && s[0]-'0' <= 9 {
+			s = s[1:]
+		}
+		return len(s) < n
+	}
+	s = strings.TrimPrefix(s, "-")
+	if strings.HasPrefix(s, "0") {
+		s = s[1:]
+	} else if !digits() {
+		return false
+	}
+	if strings.HasPrefix(s, ".") {
+		if s = s[1:]; !digits() {
+			return false
+		}
+	}
+	if s != "" && (s[0] == 'e' || s[0] == 'E') {
+		s = s[1:]
+		if s != "" && (s[0] == '+' || s[0] == '-') {
+			s = s[1:]
+		}
+		if !digits() {
+			return false
+		}
+	}
+	return s == ""
 }
 
 // Kind tells which of the accessors below has the content.

@@ -84,6 +84,7 @@ type wireFlag struct {
 	at            *place
 	id, key       string
 	experimentIDs []string
+	experimentAt  []int // the place of each in the datafile's list
 	rolloutID     string
 	variables     []variable
 }
@@ -122,6 +123,7 @@ type reader struct {
 	faults   []Fault
 	warnings []Fault
 	isStrict bool // the schema step is on
+	hasLost  bool // a rule could not be read as far as its id, so what names it isn't at fault
 }
 
 func (r *reader) fault(at *place, format string, args ...any) {
@@ -277,11 +279,18 @@ func (r *reader) file(m map[string]any) *wireFile {
 	f.meta.botFiltering, f.meta.hasBotFiltering = r.boolean(at, m, "botFiltering")
 
 	each := func(name string, n need, read func(at *place, m map[string]any)) {
+		holdsRules := name == "experiments" || name == "groups" || name == "rollouts"
 		nullable := name == "integrations" && !r.isStrict
-		for i, v := range r.list(at, m, name, n, nullable) {
+		list := r.list(at, m, name, n, nullable)
+		if _, ok := m[name].([]any); !ok && holdsRules && (n == required || m[name] != nil) {
+			r.hasLost = true
+		}
+		for i, v := range list {
 			at := at.field(name).elem(i)
 			if m := r.object(at, v); m != nil {
 				read(at, m)
+			} else if holdsRules {
+				r.hasLost = true
 			}
 		}
 	}

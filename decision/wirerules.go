@@ -35,6 +35,11 @@ func (r *reader) typedAudience(at *place, m map[string]any) wireAudience {
 	return a
 }
 
+func listOf(v any) []any {
+	list, _ := v.([]any)
+	return list
+}
+
 // parseTree decodes one JSON text, keeping number literals.
 func parseTree(text []byte) (any, error) {
 	d := json.NewDecoder(bytes.NewReader(text))
@@ -55,6 +60,9 @@ func parseTree(text []byte) (any, error) {
 // rule reads an experiment or a delivery rule. schema is required where the
 // schema step checks the section. Source: datafile.md sections 2 and 4.1.
 func (r *reader) rule(at *place, m map[string]any, schema need) *wireRule {
+	if _, ok := m["id"].(string); !ok {
+		r.hasLost = true
+	}
 	out := &wireRule{
 		at: at,
 		id: r.text(at, m, "id", required), key: r.text(at, m, "key", required),
@@ -180,10 +188,10 @@ func (r *reader) traffic(at *place, m map[string]any, schema need) []wireRange {
 		if m == nil {
 			continue
 		}
-		end, ok := m["endOfRange"]
+		end := m["endOfRange"]
 		entity := r.text(at, m, "entityId", schema)
 		switch {
-		case ok:
+		case end != nil:
 			if n, ok := r.integer(at.field("endOfRange"), end); ok {
 				out = append(out, wireRange{entity, n})
 			}
@@ -198,21 +206,28 @@ func (r *reader) traffic(at *place, m map[string]any, schema need) []wireRange {
 
 func (r *reader) group(at *place, m map[string]any) wireGroup {
 	g := wireGroup{at: at, id: r.text(at, m, "id", required), policy: r.text(at, m, "policy", required), traffic: r.traffic(at, m, r.schema())}
-	for i, v := range r.list(at, m, "experiments", required, false) {
-		at := at.field("experiments").elem(i)
-		if m := r.object(at, v); m != nil {
-			g.experiments = append(g.experiments, r.rule(at, m, r.schema()))
-		}
-	}
+	g.experiments = r.rules(at, m, r.schema())
 	return g
 }
 
 func (r *reader) rollout(at *place, m map[string]any) wireRollout {
 	out := wireRollout{id: r.text(at, m, "id", required)}
+	out.rules = r.rules(at, m, optional)
+	return out
+}
+
+// rules reads the rules inside a group or rollout.
+func (r *reader) rules(at *place, m map[string]any, schema need) []*wireRule {
+	if _, ok := m["experiments"].([]any); !ok {
+		r.hasLost = true
+	}
+	var out []*wireRule
 	for i, v := range r.list(at, m, "experiments", required, false) {
 		at := at.field("experiments").elem(i)
 		if m := r.object(at, v); m != nil {
-			out.rules = append(out.rules, r.rule(at, m, optional))
+			out = append(out, r.rule(at, m, schema))
+		} else {
+			r.hasLost = true
 		}
 	}
 	return out
@@ -223,6 +238,11 @@ func (r *reader) flag(at *place, m map[string]any) wireFlag {
 		at: at, id: r.text(at, m, "id", required), key: r.text(at, m, "key", required),
 		experimentIDs: r.strings(at, m, "experimentIds", required, false),
 		rolloutID:     r.text(at, m, "rolloutId", required),
+	}
+	for i, v := range listOf(m["experimentIds"]) {
+		if _, ok := v.(string); ok {
+			f.experimentAt = append(f.experimentAt, i)
+		}
 	}
 	for i, v := range r.list(at, m, "variables", required, false) {
 		at := at.field("variables").elem(i)
