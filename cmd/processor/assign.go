@@ -185,7 +185,7 @@ func (c *assignCmd) plan(start time.Time) (*assignPlan, error) {
 	for _, in := range p.inputs {
 		if in.path != fileio.Stdin {
 			if _, err := os.Stat(in.path); err != nil {
-				return nil, err
+				return nil, fmt.Errorf("read %s: %w", in.path, errors.Unwrap(err))
 			}
 		}
 	}

@@ -3,6 +3,9 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+
+	"github.com/alecthomas/kong"
 )
 
 // The exit codes of every command.
@@ -19,6 +22,16 @@ type usageError struct{ err error }
 
 func (e usageError) Error() string { return e.err.Error() }
 func (e usageError) Unwrap() error { return e.err }
+
+// withHint adds to a fault of the command line where to read how it is meant.
+func withHint(err error) error {
+	command := ""
+	var fault *kong.ParseError
+	if errors.As(err, &fault) && fault.Context != nil && fault.Context.Selected() != nil {
+		command = fault.Context.Selected().Path() + " "
+	}
+	return fmt.Errorf("%w (processor %s--help)", err, command)
+}
 
 // errRejected ends a command that did its work, but had to set input aside. The
 // command has said so itself.

@@ -70,7 +70,7 @@ func (c *explainCmd) Run(ctx context.Context, std stdio) error {
 	if c.JSON {
 		return writeJSON(std.out, e)
 	}
-	_, err = io.WriteString(std.out, renderExplanation(e, wantsColor(std.out)))
+	_, err = io.WriteString(std.out, renderExplanation(e, newSummary(std.out).ink))
 	return err
 }
 
@@ -89,8 +89,12 @@ func (c *explainCmd) activity() (*schemas.Activity, error) {
 	}
 	record := append([]byte(`{"user_id":"","attributes":`), text...)
 	var d schemas.Decoder
-	if err := d.Decode(append(record, '}'), a); err != nil || !json.Valid(text) {
-		return nil, fmt.Errorf("--attributes must be a JSON object: %w", errors.Join(err))
+	if err := d.Decode(append(record, '}'), a); err != nil {
+		reject := rejectOf(err)
+		return nil, fmt.Errorf("--attributes can't be used: %s: %s", reject.Code, reject.Detail)
+	}
+	if !json.Valid(text) { // what follows the object was read as other fields
+		return nil, errors.New("--attributes must be one JSON object")
 	}
 	return a, nil
 }
@@ -130,5 +134,3 @@ func attributeValue(v *schemas.Value) decision.Value {
 	}
 	return decision.Null()
 }
-
-func renderExplanation(e *decision.Explanation, color bool) string { return "" }

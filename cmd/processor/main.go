@@ -40,15 +40,13 @@ func run(args []string, std stdio) int {
 	case done: // --help
 		return exitDone
 	case err != nil:
-		err = usageError{err}
+		err = usageError{withHint(err)}
 	default:
 		err = parsed.Run()
 	}
-	if code, message := exitOf(ctx, err); code != exitDone {
-		if message != "" {
-			fmt.Fprintln(std.err, "processor:", message)
-		}
-		return code
+	code, message := exitOf(ctx, err)
+	if message != "" {
+		fmt.Fprintln(std.err, "processor:", message)
 	}
-	return exitDone
+	return code
 }
