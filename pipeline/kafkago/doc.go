@@ -39,7 +39,7 @@
 //
 // # Files
 //
-// subscriber.go (configuration, subscriptions), generation.go (one membership
+// config.go and subscriber.go (settings, subscriptions), generation.go (one membership
 // term: lanes, commits), lane.go (one partition: queue and delivery), fetch.go
 // (which partitions to ask which broker for, and when), decode.go (read
 // committed), offsets.go (what may be committed), position.go (where to start),

@@ -1,14 +1,10 @@
 package kafkago
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 
 	"github.com/segmentio/kafka-go"
-	"github.com/segmentio/kafka-go/protocol"
 )
 
 // ErrClosed is returned by calls on a Subscriber, Producer or Publisher that has
@@ -56,10 +52,12 @@ const (
 
 // classify sorts an error of a request to a broker.
 //
-// Source: the "retriable" column of the Kafka protocol's error table, corrected
-// for what kafka-go reports while its metadata is stale: no leader, no topic, no
-// partition, a broker it does not know, a closed connection. Those are not
-// Temporary() there, and are the normal course of a broker's restart.
+// Everything is transient unless it is known not to be. kafka-go's own
+// Temporary() will not do: no leader, no topic, no partition, an unknown broker
+// and a closed connection are not temporary to it, and are the normal course of a
+// broker's restart.
+//
+// Source: error codes of the Kafka protocol.
 func classify(err error) class {
 	var code kafka.Error
 	if errors.As(err, &code) {
@@ -69,35 +67,11 @@ func classify(err error) class {
 		case kafka.TopicAuthorizationFailed, kafka.ClusterAuthorizationFailed, kafka.GroupAuthorizationFailed,
 			kafka.SASLAuthenticationFailed, kafka.UnsupportedSASLMechanism, kafka.IllegalSASLState,
 			kafka.InvalidTopic, kafka.InvalidRequiredAcks, kafka.UnsupportedVersion, kafka.SecurityDisabled,
-			kafka.PolicyViolation, kafka.UnsupportedForMessageFormat:
+			kafka.PolicyViolation, kafka.UnsupportedForMessageFormat, kafka.UnsupportedCompressionType:
 			return classFatal
 		default:
 			return classTransient
 		}
 	}
 	return classTransient
-}
-
-// staleMetadata reports that the request went to the wrong place, or nowhere.
-func staleMetadata(err error) bool {
-	if errors.Is(err, protocol.ErrNoTopic) || errors.Is(err, protocol.ErrNoPartition) || errors.Is(err, protocol.ErrNoLeader) {
-		return true
-	}
-	var code kafka.Error
-	if !errors.As(err, &code) {
-		return false
-	}
-	switch code {
-	case kafka.UnknownTopicOrPartition, kafka.LeaderNotAvailable, kafka.NotLeaderForPartition, kafka.BrokerNotAvailable,
-		kafka.ReplicaNotAvailable, kafka.FencedLeaderEpoch, kafka.UnknownLeaderEpoch:
-		return true
-	}
-	return false
-}
-
-// connectionLost reports that the request or its answer got lost on the way.
-func connectionLost(err error) bool {
-	var netErr net.Error
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
-		errors.Is(err, context.DeadlineExceeded) || errors.As(err, &netErr)
 }

@@ -131,6 +131,30 @@ func TestTrap08MissingTopic(t *testing.T) {
 	})
 }
 
+// Trap 8, later: kafka-go joins again and again, without a pause, when its topic
+// has been deleted.
+func TestTrap08DeletedTopicIsNoBusyLoop(t *testing.T) {
+	b := fakeBroker(t)
+	topic := b.topic(t, 1)
+	b.seed(t, topic, 5, 1)
+	s := b.subscriber(t, b.name(t, "group"), func(c *SubscriberConfig) { c.Logger = nil })
+	collect(t, subscribe(t, s, topic), 5)
+	req := kmsg.NewPtrDeleteTopicsRequest()
+	req.TimeoutMillis = 10_000
+	req.TopicNames = []string{topic}
+	rt := kmsg.NewDeleteTopicsRequestTopic()
+	rt.Topic = &topic
+	req.Topics = append(req.Topics, rt)
+	_, err := req.RequestWith(t.Context(), b.kgo(t))
+	require.NoError(t, err)
+	joined := s.Stats().Generations
+	eventually(t, "the deletion is noticed", func() bool { return s.Stats().Generations > joined })
+	joined = s.Stats().Generations
+	time.Sleep(500 * time.Millisecond)
+	require.LessOrEqual(t, s.Stats().Generations-joined, uint64(2))
+	require.NoError(t, s.Close())
+}
+
 func TestSubscribeIsCancelled(t *testing.T) {
 	b := fakeBroker(t)
 	s := b.subscriber(t, "g")
@@ -305,6 +329,36 @@ func TestTrap22PartitionsShareConnections(t *testing.T) {
 		// Metadata, the coordinator (twice while it is looked up), fetches.
 		require.LessOrEqual(t, most.Load(), int64(fetchesPerBroker+4))
 	})
+}
+
+// Idle partitions gather in one long poll, also after they have been busy one by
+// one.
+func TestIdlePartitionsShareOneLongPoll(t *testing.T) {
+	b := fakeBroker(t)
+	const partitions = 8
+	topic := b.topic(t, partitions)
+	b.seed(t, topic, 500, 100)
+	var fetches, widest atomic.Int64
+	b.fake.Kfake().ControlKey(kmsg.Fetch.Int16(), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		b.fake.Kfake().KeepControl()
+		fetches.Add(1)
+		for _, rt := range req.(*kmsg.FetchRequest).Topics {
+			widest.Store(int64(len(rt.Partitions)))
+		}
+		return nil, nil, false
+	})
+	s := b.subscriber(t, b.name(t, "group"), func(c *SubscriberConfig) { c.MaxWait = 200 * time.Millisecond; c.MaxBatchRecords = 3 })
+	messages := subscribe(t, s, topic)
+	collect(t, messages, 500)
+	eventually(t, "one request covers all partitions", func() bool { return widest.Load() == partitions })
+	before := fetches.Load()
+	time.Sleep(time.Second)
+	require.LessOrEqual(t, fetches.Load()-before, int64(7), "five long polls in a second, give or take")
+	// And a record that comes meanwhile does not wait for the poll to end.
+	b.seed(t, topic, 1, 1)
+	began := time.Now()
+	collect(t, messages, 1)
+	require.Less(t, time.Since(began), 150*time.Millisecond)
 }
 
 type countedConn struct {

@@ -41,16 +41,13 @@ func (g *generation) run(term, soft, hard context.Context) error {
 
 	abandon, giveUp := context.WithCancelCause(hard)
 	defer giveUp(nil)
-	var budget *time.Timer
-	budget = time.AfterFunc(time.Hour, func() { giveUp(errRevoked) })
+	budget := time.AfterFunc(time.Hour, func() { giveUp(errRevoked) })
 	budget.Stop()
 	defer budget.Stop()
 	defer context.AfterFunc(term, func() { budget.Reset(g.cfg.RevokeBudget) })()
 
 	assigned := g.gen.Assignments[g.topic]
 	if len(assigned) == 0 {
-		g.cfg.Logger.Warn("no partition is assigned to this member: it idles until the group changes",
-			slog.String("topic", g.topic), slog.Int("generation", int(g.gen.ID)))
 		<-stop.Done()
 		return nil
 	}

@@ -48,6 +48,8 @@ func (o OffsetPolicy) resolve(topic string, partition int32, p Position) (int64,
 type leaderOffsets listoffsets.Request
 
 // ApiKey implements protocol.Message.
+//
+//nolint:staticcheck // the name is the interface's
 func (*leaderOffsets) ApiKey() protocol.ApiKey { return protocol.ListOffsets }
 
 // Broker routes the request to the leader of its first partition; the others are

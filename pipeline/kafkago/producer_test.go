@@ -153,6 +153,18 @@ func TestTrap13AcksAll(t *testing.T) {
 	require.Equal(t, kafka.RequireAll, acks)
 }
 
+// Trap 14: kafka-go's Writer holds every call back for its linger of a second.
+func TestTrap14NoLinger(t *testing.T) {
+	b := fakeBroker(t)
+	topic := b.topic(t, 1)
+	p := b.producer(t)
+	began := time.Now()
+	for range 100 {
+		require.NoError(t, p.Produce(t.Context(), []pipeline.Output{{Topic: topic, Value: []byte("v")}}))
+	}
+	require.Less(t, time.Since(began), 20*time.Second)
+}
+
 // Trap 18: a moved leader, a missing one and a lost connection are all repeated.
 func TestTrap18TransientFailuresAreRepeated(t *testing.T) {
 	for name, answer := range map[string]func(*kmsg.ProduceRequest) (kmsg.Response, error){
