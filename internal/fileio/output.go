@@ -39,35 +39,39 @@ func Create(path string, stdout *os.File) (*Output, error) {
 		}
 		if !info.Mode().IsRegular() {
 			if o.file, err = os.OpenFile(path, os.O_WRONLY, 0); err != nil {
-				return nil, err
+				return nil, o.errorf(err)
 			}
 			o.path = ""
-			return o, o.pack(path)
+			return o, o.errorf(o.pack(path))
 		}
 		mode, isReplaced = info.Mode().Perm(), true
 		if o.path, err = filepath.EvalSymlinks(path); err != nil {
-			return nil, fmt.Errorf("write %s: %w", path, err)
+			return nil, o.errorf(err)
 		}
 		// A file one may not write to is not to be replaced either.
 		writable, err := os.OpenFile(o.path, os.O_WRONLY, 0)
-		if err != nil {
-			return nil, err
+		if err == nil {
+			err = writable.Close()
 		}
-		if err := writable.Close(); err != nil {
-			return nil, err
+		if err != nil {
+			return nil, o.errorf(err)
 		}
 	}
 	var err error
 	if o.file, err = createBeside(o.path, mode); err != nil {
-		return nil, fmt.Errorf("write %s: %w", path, err)
+		return nil, o.errorf(err)
 	}
 	if isReplaced {
-		if err := o.file.Chmod(mode); err != nil {
-			o.Discard()
-			return nil, fmt.Errorf("write %s: %w", path, err)
-		}
+		err = o.file.Chmod(mode)
 	}
-	return o, o.pack(path)
+	if err == nil {
+		err = o.pack(path)
+	}
+	if err != nil {
+		o.Discard()
+		return nil, o.errorf(err)
+	}
+	return o, nil
 }
 
 // createBeside creates a hidden file in the folder of path.
@@ -107,14 +111,18 @@ func (o *Output) Write(p []byte) (int, error) {
 }
 
 func (o *Output) errorf(err error) error {
+	if err == nil {
+		return nil
+	}
 	var path *os.PathError
-	if errors.As(err, &path) {
-		err = path.Err // the path would be that of the temporary file
+	var link *os.LinkError
+	switch { // the path would be that of the temporary file
+	case errors.As(err, &path):
+		err = path.Err
+	case errors.As(err, &link):
+		err = link.Err
 	}
-	if err != nil {
-		err = fmt.Errorf("write %s: %w", o.name, err)
-	}
-	return err
+	return fmt.Errorf("write %s: %w", o.name, err)
 }
 
 // finish brings all that was written to the disk.
@@ -143,12 +151,12 @@ func (o *Output) publish() error {
 		return nil
 	}
 	if err := os.Rename(o.file.Name(), o.path); err != nil {
-		return errors.Join(fmt.Errorf("write %s: %w", o.name, err), os.Remove(o.file.Name()))
+		return errors.Join(o.errorf(err), os.Remove(o.file.Name()))
 	}
 	// The name is in the folder, so that has to reach the disk too.
 	dir, err := os.Open(filepath.Dir(o.path))
 	if err != nil {
-		return fmt.Errorf("write %s: %w", o.name, err)
+		return o.errorf(err)
 	}
 	defer dir.Close()
 	return o.errorf(dir.Sync())
