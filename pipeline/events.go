@@ -45,6 +45,7 @@ type EventBatcher struct {
 	marks     []visitorMark
 	ids       []byte
 	isFlushed bool
+	spare     [][]byte // of recycled bodies
 }
 
 // visitorMark is where a visitor ends in its body, and its id in ids.
@@ -82,7 +83,7 @@ func (b *EventBatcher) Add(p *decision.Project, client decision.Client, visitor 
 		b.open = append(b.open[:0], b.head...)
 		b.endpoint = p.EventEndpoint()
 		b.id, b.revision = strings.Clone(id), p.Revision()
-		b.body = append(make([]byte, 0, len(b.head)+len(visitor)*min(b.maxVisitors, 16)), b.head...)
+		b.body = append(b.room(len(b.head)+(len(visitor)+1)*min(b.maxVisitors, 16)), b.head...)
 	} else {
 		b.body = append(b.body, ',')
 	}
@@ -98,6 +99,28 @@ func (b *EventBatcher) Added() int {
 		return 0
 	}
 	return len(b.marks)
+}
+
+// room returns an empty buffer for about n bytes.
+func (b *EventBatcher) room(n int) []byte {
+	if last := len(b.spare) - 1; last >= 0 {
+		buffer := b.spare[last]
+		b.spare = b.spare[:last]
+		return buffer
+	}
+	return make([]byte, 0, n+n/8)
+}
+
+// Recycle takes back the bytes of bodies that nobody reads any more, for those to
+// come. It is for who stores a batch's bodies and then forgets them.
+func (b *EventBatcher) Recycle(bodies []EventBody) {
+	const maxKept, maxKeptSize = 4096, 64 << 10 // a giant's buffer is not kept
+	for i := range bodies {
+		if len(b.spare) < maxKept && cap(bodies[i].Body) <= maxKeptSize {
+			b.spare = append(b.spare, bodies[i].Body[:0])
+		}
+		bodies[i].Body = nil
+	}
 }
 
 // appendSingles appends one batch for each visitor of a body of the last Flush,

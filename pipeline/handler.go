@@ -49,6 +49,7 @@ func (h *handler) handle(msg *message.Message) error {
 	}
 	// Not deferred: a worker that panicked is not used again.
 	err := w.run(msg.Context(), placeOf(msg, batch), batch)
+	w.batcher.Recycle(w.out.bodies)
 	w.out.reset()
 	h.workers.Put(w)
 	if err != nil {

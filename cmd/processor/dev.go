@@ -127,8 +127,11 @@ func (c *devCmd) Run(ctx context.Context, std stdio) error {
 		return fmt.Errorf("read the topics back: %w", err)
 	}
 	out.result(project, a, traffic.made, took)
-	if !a.adds() {
+	switch {
+	case !a.adds():
 		return errShown
+	case c.Exit && a.consumed < c.Activities:
+		return ctx.Err() // interrupted before it was through
 	}
 	return nil
 }
