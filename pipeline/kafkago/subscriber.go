@@ -13,8 +13,9 @@ import (
 )
 
 // Subscriber reads topics as a member of a consumer group, implementing
-// Watermill's Subscriber. See the package comment for what it promises. Safe for
-// concurrent use.
+// Watermill's Subscriber. See the package comment for what it promises. Every
+// subscription is a member of its own; give handlers of different topics groups of
+// their own, or a rebalance of one pauses the others. Safe for concurrent use.
 type Subscriber struct {
 	cfg   SubscriberConfig
 	stats subscriberCounters
