@@ -37,7 +37,7 @@ func (c *Chunk) isFull() bool { return len(c.Lines) >= ChunkLines || len(c.Data)
 
 // The bounds of a chunk: it ends with the record that reaches one of them.
 const (
-	ChunkLines = 256
+	ChunkLines = 128
 	ChunkBytes = 256 << 10
 
 	maxKept    = 1 << 20
