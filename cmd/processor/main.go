@@ -13,10 +13,12 @@ import (
 // commands are the program's commands, one file each.
 type commands struct {
 	Dev      devCmd      `cmd:"" help:"See it work: an in-process Kafka, sample activities, the stream over them, the account."`
+	Run      runCmd      `cmd:"" help:"The stream against your Kafka: activities in; decisions, events and dead letters out."`
 	Assign   assignCmd   `cmd:"" help:"Assign the users of files: activities in, decision records out, in input order."`
 	Explain  explainCmd  `cmd:"" help:"Say why a user gets a variation, down to each condition."`
 	Check    checkCmd    `cmd:"" help:"Check a datafile: all faults with their paths, or a summary."`
 	Generate generateCmd `cmd:"" help:"Make sample activities or a sample datafile: same seed, same bytes."`
+	Emulator emulatorCmd `cmd:"" help:"The local Optimizely cloud: datafiles, events, ODP and predictions, with faults on demand."`
 	Version  versionCmd  `cmd:"" help:"Print version, revision and Go version."`
 }
 

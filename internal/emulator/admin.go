@@ -196,19 +196,15 @@ func (e *Emulator) adminFaults(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (e *Emulator) adminAddFaults(w http.ResponseWriter, r *http.Request) {
-	var list oneOrMore[faultWire]
-	if !readJSON(w, r, &list) {
-		return
-	}
-	// All or none: a script with a hole would be another script.
+	text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequestBody))
 	var all []Fault
-	for i := range list {
-		faults, err := list[i].faults()
-		if err != nil {
-			adminError(w, http.StatusBadRequest, err)
-			return
-		}
-		all = append(all, faults...)
+	if err == nil {
+		// All or none: a script with a hole would be another script.
+		all, err = ParseFaults(text)
+	}
+	if err != nil {
+		adminError(w, http.StatusBadRequest, err)
+		return
 	}
 	ids := make([]int64, 0, len(all))
 	for _, f := range all {

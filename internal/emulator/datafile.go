@@ -6,7 +6,10 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
+	"encoding/json"
+	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -151,4 +154,31 @@ func acceptsGzip(h http.Header) bool {
 		}
 	}
 	return false
+}
+
+// PointODP returns a datafile whose ODP integration has another host, such as an
+// emulator's URL; clients find ODP only there. One without an integration is
+// returned as it is. Source: odp.md OD-1.
+func PointODP(raw []byte, host string) ([]byte, error) {
+	var root map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &root); err != nil {
+		return nil, fmt.Errorf("point a datafile at another ODP host: %w", err)
+	}
+	var integrations []map[string]any
+	if list, ok := root["integrations"]; !ok {
+		return raw, nil
+	} else if err := json.Unmarshal(list, &integrations); err != nil {
+		return nil, fmt.Errorf("point a datafile at another ODP host: %w", err)
+	}
+	i := slices.IndexFunc(integrations, func(m map[string]any) bool { return m["key"] == "odp" })
+	if i < 0 {
+		return raw, nil
+	}
+	integrations[i]["host"] = host
+	list, err := json.Marshal(integrations)
+	if err != nil {
+		return nil, fmt.Errorf("point a datafile at another ODP host: %w", err)
+	}
+	root["integrations"] = list
+	return json.Marshal(root)
 }

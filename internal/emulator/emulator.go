@@ -119,6 +119,14 @@ func (e *Emulator) routes() *http.ServeMux {
 // SDKKey is the key of the datafile it was started with; "" without one.
 func (e *Emulator) SDKKey() string { return e.state.firstKey() }
 
+// SeedDatafile serves a datafile from the start, as Options.Datafile does: under
+// the key, or if it is "" the datafile's own, or "local". If an earlier process
+// with the same files was seeded with the same one, what it serves now stays.
+// raw is not copied.
+func (e *Emulator) SeedDatafile(key string, raw []byte) error {
+	return e.state.seedDatafile(key, raw)
+}
+
 // SetDatafile serves another datafile under a key. It takes anything, broken text
 // too, so that clients can be tested with it; faults tells what is wrong with it.
 // raw is not copied.

@@ -3,7 +3,6 @@ package emulator_test
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"io"
 	"math"
 	"net/http"
@@ -269,7 +268,7 @@ func TestAwait(t *testing.T) {
 		defer cancel()
 		began := time.Now()
 		err = e.Await(ctx, func() bool { return false })
-		assert.True(t, errors.Is(err, context.DeadlineExceeded))
+		assert.ErrorIs(t, err, context.DeadlineExceeded)
 		assert.Equal(t, time.Hour, time.Since(began))
 	})
 }

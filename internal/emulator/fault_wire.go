@@ -2,6 +2,7 @@ package emulator
 
 import (
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -31,6 +32,24 @@ type faultWire struct {
 type limitWire struct {
 	Requests int   `json:"requests"`
 	PerMS    int64 `json:"per_ms"`
+}
+
+// ParseFaults reads faults in the form of POST /admin/faults: one object, or an
+// array of them. All are valid, or there is an error.
+func ParseFaults(text []byte) ([]Fault, error) {
+	var list oneOrMore[faultWire]
+	if err := strict(text, &list); err != nil {
+		return nil, fmt.Errorf("read faults: %w", err)
+	}
+	var all []Fault
+	for i := range list {
+		faults, err := list[i].faults()
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, faults...)
+	}
+	return all, nil
 }
 
 // faults reads a fault, or the faults of a script.

@@ -51,7 +51,7 @@ func (s *state) setRule(rule SegmentRule) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.rule = rule
+	s.rule, s.isRuleSet = rule, true
 	return s.save()
 }
 

@@ -90,7 +90,9 @@ func (s *Server) Run(ctx context.Context) error {
 		if server.Shutdown(grace) != nil {
 			err = server.Close()
 		}
-		_ = <-done // http.ErrServerClosed
+		if closed := <-done; !errors.Is(closed, http.ErrServerClosed) {
+			err = errors.Join(err, closed)
+		}
 	}
 	return errors.Join(err, s.Close())
 }

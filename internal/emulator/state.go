@@ -32,6 +32,7 @@ type state struct {
 	known       map[catalogOf]*sinks.Catalog      // of all revisions that were served, the latest under revision ""
 	users       map[string]Segments               // by user id
 	rule        SegmentRule                       // for other users
+	isRuleSet   bool
 	predictions map[predictionKey]json.RawMessage // variation ids
 }
 
@@ -44,7 +45,7 @@ type stateFile struct {
 	Datafiles   []*datafile         `json:"datafiles"`
 	Seeded      map[string]string   `json:"seeded"`
 	Users       map[string]Segments `json:"users"`
-	Rule        SegmentRule         `json:"rule"`
+	Rule        *SegmentRule        `json:"rule"` // null: the default
 	Predictions []Prediction        `json:"predictions"`
 }
 
@@ -80,7 +81,9 @@ func openState(dir string, seed uint64, now func() time.Time) (*state, error) {
 		d.read()
 		s.put(d)
 	}
-	s.rule = file.Rule
+	if file.Rule != nil {
+		s.rule, s.isRuleSet = *file.Rule, true
+	}
 	for _, p := range file.Predictions {
 		s.predictions[predictionKey{p.Rule, p.User}] = p.VariationID
 	}
@@ -92,7 +95,10 @@ func (s *state) save() error {
 	if s.path == "" {
 		return nil
 	}
-	file := stateFile{Seeded: s.seeded, Users: s.users, Rule: s.rule, Predictions: s.listPredictions()}
+	file := stateFile{Seeded: s.seeded, Users: s.users, Predictions: s.listPredictions()}
+	if s.isRuleSet {
+		file.Rule = &s.rule
+	}
 	for _, key := range s.keys {
 		file.Datafiles = append(file.Datafiles, s.datafiles[key])
 	}
