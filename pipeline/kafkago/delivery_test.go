@@ -3,9 +3,11 @@ package kafkago
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -13,7 +15,9 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/segmentio/kafka-go"
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"sortition/internal/kafkatest"
 	"sortition/pipeline"
@@ -343,6 +347,41 @@ func TestTrapW1RouterCloseDrains(t *testing.T) {
 		require.NoError(t, ctxErr)
 		require.Equal(t, []int64{10}, b.committed(t, group, topic, 1))
 	})
+}
+
+// Closed between joining and a sync that a rebalance refuses, kafka-go ends
+// without leaving the group, which then waits for a member that is gone.
+func TestTrap12CloseWhileJoiningLeavesNoGhost(t *testing.T) {
+	b := fakeBroker(t)
+	topic, group := b.topic(t, 1), b.name(t, "group")
+	b.seed(t, topic, 1, 1)
+	s := b.subscriber(t, group)
+	closed := make(chan error, 1)
+	var refused atomic.Bool
+	b.fake.Kfake().ControlKey(kmsg.SyncGroup.Int16(), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		refused.Store(true)
+		go func() { closed <- s.Close() }()
+		for {
+			s.mu.Lock()
+			closing := s.closed
+			s.mu.Unlock()
+			if closing {
+				break
+			}
+			runtime.Gosched()
+		}
+		res := req.ResponseKind().(*kmsg.SyncGroupResponse)
+		res.ErrorCode = kerr.RebalanceInProgress.Code
+		return res, nil, true
+	})
+	subscribe(t, s, topic)
+	eventually(t, "the sync is refused", refused.Load)
+	require.NoError(t, <-closed)
+
+	next := b.subscriber(t, group)
+	began := time.Now()
+	receive(t, subscribe(t, next, topic)).Ack()
+	require.Less(t, time.Since(began), 3*time.Second, "half the session timeout")
 }
 
 // Watermill trap 3 and 4: however the handler runs, a partition has one batch in

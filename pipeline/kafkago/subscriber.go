@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -200,6 +201,7 @@ func (s *subscription) run(soft, values context.Context) error {
 	defer drain.Stop()
 	defer context.AfterFunc(soft, func() { drain.Reset(s.cfg.DrainTimeout) })()
 
+	var member membership
 	group, err := kafka.NewConsumerGroup(kafka.ConsumerGroupConfig{
 		ID:                    s.cfg.Group,
 		Brokers:               s.cfg.Connection.Brokers,
@@ -211,6 +213,7 @@ func (s *subscription) run(soft, values context.Context) error {
 		WatchPartitionChanges: true,
 		JoinGroupBackoff:      time.Second,
 		Timeout:               coordinatorTimeout,
+		Logger:                &member,
 	})
 	if err != nil {
 		return fmt.Errorf("join group: %w", err)
@@ -219,6 +222,7 @@ func (s *subscription) run(soft, values context.Context) error {
 		cut := time.AfterFunc(leaveTimeout, s.link.wire.cut)
 		defer cut.Stop()
 		_ = group.Close()
+		s.leave(&member)
 	}()
 	idle := false
 	for failing := false; ; {
@@ -248,6 +252,53 @@ func (s *subscription) run(soft, values context.Context) error {
 			return nil
 		}
 	}
+}
+
+// leave takes back a membership that kafka-go has left behind.
+func (s *subscription) leave(m *membership) {
+	id := m.current()
+	if id == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), coordinatorTimeout)
+	defer cancel()
+	res, err := s.link.client.LeaveGroup(ctx, &kafka.LeaveGroupRequest{
+		GroupID: s.cfg.Group, Members: []kafka.LeaveGroupRequestMember{{ID: id}}})
+	if err == nil {
+		err = res.Error
+	}
+	if err != nil {
+		s.cfg.Logger.Warn("cannot leave the group: its other members wait for the session to time out",
+			slog.String("group", s.cfg.Group), slog.Any("error", err))
+	}
+}
+
+// membership follows, as its Logger, which member of the group a
+// kafka.ConsumerGroup is. When it is closed after joining and a rebalance refuses
+// its sync, kafka-go ends without leaving; the member it has been would stall
+// everybody's rebalance until its session times out. There is no other way to
+// learn its ID: the generation that would tell it is never handed out.
+type membership struct {
+	mu sync.Mutex // guards id
+	id string
+}
+
+// Printf implements kafka.Logger.
+func (m *membership) Printf(format string, args ...any) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch {
+	case strings.HasPrefix(format, "Joined group") && len(args) > 1:
+		m.id, _ = args[1].(string)
+	case strings.HasPrefix(format, "Leaving group"):
+		m.id = ""
+	}
+}
+
+func (m *membership) current() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.id
 }
 
 // serve works through one generation. wasIdle: the one before had no partitions.
