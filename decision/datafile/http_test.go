@@ -122,3 +122,13 @@ func TestUnmodifiedWithoutAsking(t *testing.T) {
 	require.NoError(t, p.Status().Err)
 	assert.Nil(t, p.Current())
 }
+
+func TestBadDatafileAndSDKKey(t *testing.T) {
+	p, err := NewPoller(PollConfig{SDKKey: "K", Datafile: []byte("{")})
+	require.NoError(t, err)
+	assert.Nil(t, p.Current())
+	s := p.Status()
+	require.ErrorContains(t, s.Err, "invalid datafile")
+	assert.Zero(t, s.LastAttempt)
+	assert.Zero(t, s.Failures)
+}

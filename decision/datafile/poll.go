@@ -83,8 +83,10 @@ func NewPoller(c PollConfig) (*Poller, error) {
 	}
 	c.Options = f.options
 	if len(c.Datafile) > 0 {
-		_, err := f.install(bytes.Clone(c.Datafile), OriginGiven, time.Now(), true)
-		f.attempted(0, err)
+		if _, err := f.install(bytes.Clone(c.Datafile), OriginGiven, time.Now(), true); err != nil {
+			f.status.Err = err // until the first fetch
+			c.Logger.Error("the datafile given is of no use", slog.Any("error", err))
+		}
 	}
 	if p := f.Current(); p != nil && c.SDKKey == "" {
 		c.SDKKey = p.SDKKey()

@@ -77,7 +77,7 @@ type Status struct {
 	LastSuccess time.Time // when the last one that found a usable datafile, or no change, ended
 	HTTPStatus  int       // of the last answer; 0 if there was none
 	Failures    int       // attempts failed since the last success
-	Err         error     // why the last attempt failed; nil if it didn't
+	Err         error     // why the last attempt failed, before the first why the datafile given did; nil if it didn't
 	ArchiveErr  error     // why the project in force isn't in the archive; nil if it is
 }
 

@@ -24,7 +24,6 @@ func NewStatic(text []byte, o Options) (*Static, error) {
 	if _, err := f.install(bytes.Clone(text), OriginGiven, time.Now(), true); err != nil {
 		return nil, err
 	}
-	f.attempted(0, nil)
 	return s, nil
 }
 
