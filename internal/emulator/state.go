@@ -27,11 +27,11 @@ type state struct {
 
 	mu          sync.RWMutex // guards what follows
 	datafiles   map[string]*datafile
-	keys        []string                          // of datafiles, in the order they came
-	seeded      map[string]string                 // digest of the datafile that a key was started with
-	known       map[catalogOf]*sinks.Catalog      // of all revisions that were served, the latest under revision ""
-	users       map[string]Segments               // by user id
-	rule        SegmentRule                       // for other users
+	keys        []string                     // of datafiles, in the order they came
+	seeded      map[string]string            // digest of the datafile that a key was started with
+	known       map[catalogOf]*sinks.Catalog // of all revisions that were served, the latest under revision ""
+	users       map[string]Segments          // by user id
+	rule        SegmentRule                  // for other users
 	isRuleSet   bool
 	predictions map[predictionKey]json.RawMessage // variation ids
 }
