@@ -6,7 +6,6 @@ import (
 	"math"
 	"strconv"
 	"strings"
-	"unicode"
 )
 
 // A variableType decides how the text of a variable becomes a value.
@@ -80,7 +79,7 @@ func (k variableType) appendJSON(dst []byte, text string) []byte {
 
 // appendInteger appends a decimal integer of any size, digit for digit.
 func appendInteger(dst []byte, text string) []byte {
-	s := trimSpace(text)
+	s := strings.TrimSpace(text)
 	isNegative := strings.HasPrefix(s, "-")
 	if isNegative || strings.HasPrefix(s, "+") {
 		s = s[1:]
@@ -165,7 +164,7 @@ func hasRepeatedKeys(text []byte) bool {
 // digits. A value that isn't finite is refused.
 // Source: decide.md DC-27, events.md EV-30, EV-P7.
 func parseDecimal(text string) (float64, bool) {
-	s := trimSpace(text)
+	s := strings.TrimSpace(text)
 	clean := make([]byte, 0, len(s))
 	i := 0
 	digits := func() bool { // a run of digits with single underscores inside; may be empty
@@ -224,10 +223,4 @@ func joinDigits(s string) (string, bool) {
 	}
 	s = strings.ReplaceAll(s, "_", "")
 	return s, isDigits(s)
-}
-
-// trimSpace trims what Python calls white space: Unicode's and the four
-// information separators.
-func trimSpace(s string) string {
-	return strings.TrimFunc(s, func(r rune) bool { return unicode.IsSpace(r) || r >= 0x1c && r <= 0x1f })
 }
