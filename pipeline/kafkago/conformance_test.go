@@ -17,12 +17,13 @@ import (
 
 // creating makes topics on demand, as the suite expects of a Pub/Sub.
 type creating struct {
-	b *broker
-	t testing.TB
+	b          *broker
+	t          testing.TB
+	partitions int
 }
 
 func (c creating) create(topic string) error {
-	return kafkatest.CreateTopic(c.t.Context(), c.b.addrs, kafkatest.Topic{Name: topic, Partitions: 4})
+	return kafkatest.CreateTopic(c.t.Context(), c.b.addrs, kafkatest.Topic{Name: topic, Partitions: c.partitions})
 }
 
 type creatingPublisher struct {
@@ -44,29 +45,50 @@ type creatingSubscriber struct {
 
 func (s creatingSubscriber) SubscribeInitialize(topic string) error { return s.create(topic) }
 
+// plain returns a Publisher and a Subscriber that know nothing of batches.
+func (c creating) plain(t *testing.T, group string) (message.Publisher, message.Subscriber) {
+	c.t = t
+	publisher := NewPublisher(c.b.producer(t, func(cfg *ProducerConfig) { cfg.Compression = "lz4" }))
+	s := c.b.subscriber(t, group, func(cfg *SubscriberConfig) { cfg.PlainMessages = true; cfg.DrainTimeout = time.Second })
+	return creatingPublisher{publisher, c}, creatingSubscriber{s, c}
+}
+
+// plainAlone is plain in a group of the test's own. The suite's tests run side by
+// side: in one group they would rebalance each other.
+func (c creating) plainAlone(t *testing.T) (message.Publisher, message.Subscriber) {
+	return c.plain(t, "suite-"+notInTopics.ReplaceAllString(t.Name(), "-"))
+}
+
 // Watermill's own suite for Pub/Subs, in plain mode.
 func TestWatermillConformance(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes a while")
 	}
 	onBrokers(t, func(t *testing.T, b *broker) {
-		withGroup := func(t *testing.T, group string) (message.Publisher, message.Subscriber) {
-			create := creating{b: b, t: t}
-			publisher := NewPublisher(b.producer(t, func(c *ProducerConfig) { c.Compression = "lz4" }))
-			s := b.subscriber(t, group, func(c *SubscriberConfig) { c.PlainMessages = true; c.DrainTimeout = time.Second })
-			return creatingPublisher{publisher, create}, creatingSubscriber{s, create}
-		}
+		c := creating{b: b, partitions: 4}
 		tests.TestPubSub(t, tests.Features{
 			ConsumerGroups:                   true,
 			GuaranteedOrder:                  false, // per key only, and the suite sends none
 			Persistent:                       true,
 			NewSubscriberReceivesOldMessages: false, // not within a group
 			ForceShort:                       true,  // fewer messages, the same properties
-		}, func(t *testing.T) (message.Publisher, message.Subscriber) {
-			// The suite's tests run side by side: in one group they would rebalance
-			// each other.
-			return withGroup(t, "suite-"+notInTopics.ReplaceAllString(t.Name(), "-"))
-		}, withGroup)
+		}, c.plainAlone, c.plain)
+	})
+}
+
+// With one partition there is one order.
+func TestWatermillConformanceInOrder(t *testing.T) {
+	onBrokers(t, func(t *testing.T, b *broker) {
+		c := creating{b: b, partitions: 1}
+		features := tests.Features{ConsumerGroups: true, GuaranteedOrder: true, Persistent: true, ForceShort: true}
+		for name, test := range map[string]func(*testing.T, tests.TestContext, tests.PubSubConstructor){
+			"in order": tests.TestPublishSubscribeInOrder,
+			"no ack":   tests.TestNoAck,
+		} {
+			t.Run(name, func(t *testing.T) {
+				test(t, tests.TestContext{TestID: tests.NewTestID(), Features: features}, c.plainAlone)
+			})
+		}
 	})
 }
 
