@@ -1,0 +1,3 @@
+package sinks_test
+
+func runKillChild() bool { return false }
