@@ -21,7 +21,7 @@ func TestValidateRecordedEvents(t *testing.T) {
 	dir := filepath.Join("..", "decision", "testdata", "vectors")
 	files, err := filepath.Glob(filepath.Join(dir, "cases-*.ndjson.gz"))
 	require.NoError(t, err)
-	catalogs := map[string]*sinks.Catalog{}
+	known := map[string]*sinks.Catalog{}
 	events := 0
 	for _, name := range files {
 		file, err := os.Open(name)
@@ -36,10 +36,10 @@ func TestValidateRecordedEvents(t *testing.T) {
 				Expect       struct{ Impressions, Conversions []map[string]any }
 			}
 			require.NoError(t, json.Unmarshal(lines.Bytes(), &vector))
-			catalog := catalogs[vector.Datafile]
+			catalog := known[vector.Datafile]
 			if catalog == nil {
 				catalog = readCatalog(t, filepath.Join(dir, "datafiles", vector.Datafile))
-				catalogs[vector.Datafile] = catalog
+				known[vector.Datafile] = catalog
 			}
 			all := append(vector.Expect.Impressions, vector.Expect.Conversions...)
 			if len(all) == 0 {
