@@ -103,3 +103,14 @@ func get(t *testing.T, em *emulator.Server, path string, headers ...string) resu
 	t.Helper()
 	return do(t, http.MethodGet, em.URL()+path, "", headers...)
 }
+
+// serve runs a server for the rest of the test.
+func serve(t *testing.T, s *emulator.Server) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1) // 1: Run may end first
+	go func() { done <- s.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		require.NoError(t, <-done)
+	})
+}
