@@ -1,0 +1,210 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"sortition/sinks"
+)
+
+// A runner is a processor of the client's own: it has background work, and can be
+// told to send now.
+type runner interface {
+	EventProcessor
+	run(ctx context.Context) error
+	flush()
+}
+
+// openProcessor makes the event processor of the settings.
+func (c *Client) openProcessor() error {
+	s := &c.settings.events
+	if s.processor != nil {
+		c.processor = s.processor
+		return nil
+	}
+	d := &courier{dispatcher: s.dispatcher, fail: c.fail}
+	if d.dispatcher == nil {
+		poster, err := sinks.NewPoster(sinks.PosterOptions{
+			Timeout: s.requestTimeout, Transport: c.settings.transport, UserAgent: c.settings.identity.Name + "/" + c.settings.identity.Version,
+		})
+		if err != nil {
+			return err
+		}
+		d.poster = poster
+	}
+	if s.endpoint != "" {
+		if err := sinks.CheckEndpoint(s.endpoint); err != nil {
+			return err
+		}
+	}
+	announce := func(b sinks.Batch) {
+		send(c.notifications, LogEventType, func() LogEvent { return logEventOf(b) })
+	}
+	if s.outbox == "" {
+		q := &queue{courier: d}
+		var err error
+		q.batcher, err = newBatcher(s, d.once, announce)
+		c.processor, c.poster = q, d.poster
+		return err
+	}
+
+	o := sinks.OutboxOptions{
+		Sync: s.outboxOptions.Sync, SyncEvery: s.outboxOptions.SyncEvery, MaxBytes: s.outboxOptions.MaxBytes,
+		MaxAge: s.outboxOptions.MaxAge, WhenFull: s.whenFull(),
+	}
+	if d.dispatcher != nil {
+		o.Concurrency = 1 // a dispatcher gets its batches one at a time
+	}
+	q := &durableQueue{courier: d, announce: announce, batchSize: s.batchSize, batchBytes: s.batchBytes, log: c.log}
+	if s.outboxOptions.IsBuffered {
+		var err error
+		if q.batcher, err = newBatcher(s, q.store, nil); err != nil {
+			return err
+		}
+		q.fail = c.fail
+	}
+	var err error
+	q.outbox, err = sinks.OpenOutbox(s.outbox, o)
+	c.processor, c.poster = q, d.poster
+	return err
+}
+
+func (s *eventSettings) whenFull() sinks.WhenFull {
+	if s.isBlocking {
+		return sinks.Block
+	}
+	return sinks.Fail
+}
+
+func newBatcher(s *eventSettings, dispatch func(context.Context, sinks.Batch) error, onBatch func(sinks.Batch)) (*sinks.Batcher, error) {
+	return sinks.NewBatcher(sinks.BatcherOptions{
+		MaxVisitors: s.batchSize, MaxBytes: s.batchBytes, MaxAge: s.flushInterval,
+		Capacity: max(s.queueSize, s.batchSize), WhenFull: s.whenFull(),
+		Dispatch: dispatch, OnBatch: onBatch,
+		OnFailure: func(sinks.Batch, error) { panic("BUG: a dispatch that tells its failure twice") },
+	})
+}
+
+// A queue holds events in memory until they are delivered.
+type queue struct {
+	batcher *sinks.Batcher
+	courier *courier
+}
+
+// Process queues events.
+func (q *queue) Process(ctx context.Context, events []UserEvent) error {
+	return addAll(ctx, q.batcher, events)
+}
+
+func addAll(ctx context.Context, b *sinks.Batcher, events []UserEvent) error {
+	for i := range events {
+		if err := b.Add(ctx, events[i]); err != nil {
+			return fmt.Errorf("%d of %d events not taken: %w", len(events)-i, len(events), err)
+		}
+	}
+	return nil
+}
+
+func (q *queue) run(ctx context.Context) error { return q.batcher.Run(ctx) }
+func (q *queue) flush()                        { q.batcher.Flush() }
+
+// Close delivers what is queued until ctx ends. The error is a [*CloseError].
+func (q *queue) Close(ctx context.Context) error {
+	defer q.courier.close()
+	remains, err := q.batcher.Close(ctx)
+	return closeError(remains, err)
+}
+
+func closeError(remains []sinks.Batch, err error) error {
+	if len(remains) == 0 {
+		return err
+	}
+	e := &CloseError{Err: err}
+	for i := range remains {
+		e.Undelivered = append(e.Undelivered, logEventOf(remains[i]))
+		e.Visitors += remains[i].Visitors
+	}
+	return e
+}
+
+// A durableQueue holds events on disk until they are delivered.
+type durableQueue struct {
+	outbox     *sinks.Outbox
+	batcher    *sinks.Batcher // before the outbox; nil: events go there at once
+	courier    *courier
+	announce   func(sinks.Batch)
+	fail       func(error)
+	log        *slog.Logger
+	batchSize  int
+	batchBytes int
+}
+
+// Process brings events to the disk; or to the buffer, if there is one.
+func (q *durableQueue) Process(ctx context.Context, events []UserEvent) error {
+	if q.batcher != nil {
+		return addAll(ctx, q.batcher, events)
+	}
+	return eachBatch(events, q.batchSize, q.batchBytes, func(run []UserEvent) error {
+		_, err := q.outbox.Append(ctx, batchOf(run))
+		return err
+	})
+}
+
+// store takes a batch from the buffer to the disk. What the disk doesn't take goes
+// to the error handler.
+func (q *durableQueue) store(ctx context.Context, b sinks.Batch) error {
+	_, err := q.outbox.Append(ctx, b)
+	if err != nil && ctx.Err() != nil {
+		return err
+	}
+	if err != nil {
+		q.fail(eventError(b, 0, err))
+	}
+	return nil
+}
+
+func (q *durableQueue) run(ctx context.Context) error {
+	if q.batcher == nil {
+		return q.deliver(ctx)
+	}
+	both := make(chan error, 1) // capacity 1: its one sender never waits
+	go func() { both <- q.deliver(ctx) }()
+	err := q.batcher.Run(ctx)
+	return errors.Join(err, <-both)
+}
+
+func (q *durableQueue) deliver(ctx context.Context) error {
+	err := q.outbox.Run(ctx, func(ctx context.Context, b sinks.Batch) (sinks.Result, error) {
+		q.announce(b)
+		return q.courier.durably(ctx, b)
+	})
+	if errors.Is(err, ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+func (q *durableQueue) flush() {
+	if q.batcher != nil {
+		q.batcher.Flush()
+	}
+}
+
+// Close brings everything to the disk and waits until it is delivered or ctx ends.
+// What then is pending stays for the next one to open the folder, and is no error.
+func (q *durableQueue) Close(ctx context.Context) error {
+	defer q.courier.close()
+	var faults []error
+	if q.batcher != nil {
+		remains, err := q.batcher.Close(ctx)
+		faults = append(faults, closeError(remains, err))
+	}
+	if err := q.outbox.Wait(ctx); err != nil {
+		a := q.outbox.Account()
+		q.log.Warn("events stay in the outbox", slog.Uint64("events", a.Pending.Visitors), slog.Any("error", err))
+	}
+	faults = append(faults, q.outbox.Close())
+	return errors.Join(faults...)
+}
