@@ -1,0 +1,5 @@
+//go:build !race
+
+package cmab
+
+const isRace = false
