@@ -32,7 +32,7 @@ func TestValidateIsTheSchema(t *testing.T) {
 	good := strings.Replace(validateGood(), `"enabled":true`, `"enabled":true,"cmab_uuid":"x"`, 1)
 	random := rand.New(rand.NewPCG(1, 2))
 	refused := 0
-	for range 5000 {
+	for range 2000 {
 		var body any
 		require.NoError(t, json.Unmarshal([]byte(good), &body))
 		for range 1 + random.IntN(2) {
@@ -49,9 +49,9 @@ func TestValidateIsTheSchema(t *testing.T) {
 			refused++
 		}
 	}
-	t.Logf("5000 bodies, %d refused by both", refused)
-	require.Greater(t, refused, 1000)
-	require.Less(t, refused, 4900)
+	t.Logf("2000 bodies, %d refused by both", refused)
+	require.Greater(t, refused, 500)
+	require.Less(t, refused, 1950)
 }
 
 // The table of events.md section 2 gives these a type; the schema only wants them there.

@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"io"
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -112,4 +113,19 @@ func TestSDKKeyOfTheStart(t *testing.T) {
 	assert.Equal(t, "mine", start(t, func(o *emulator.Options) { o.SDKKey = "mine" }).SDKKey())
 	assert.Equal(t, "local", start(t, func(o *emulator.Options) { o.Datafile = []byte("{") }).SDKKey())
 	assert.Empty(t, start(t, func(o *emulator.Options) { o.Datafile = nil }).SDKKey())
+}
+
+func TestPointODP(t *testing.T) {
+	pointed, err := emulator.PointODP([]byte(datafile), "http://127.0.0.1:4")
+	require.NoError(t, err)
+	assert.JSONEq(t, strings.Replace(datafile, "http://127.0.0.1:1", "http://127.0.0.1:4", 1), string(pointed))
+	for _, without := range []string{`{"integrations":[]}`, `{"integrations":[{"key":"other"}]}`, `{}`} {
+		same, err := emulator.PointODP([]byte(without), "http://127.0.0.1:4")
+		require.NoError(t, err)
+		assert.Equal(t, without, string(same))
+	}
+	for _, bad := range []string{`{`, `[]`, `{"integrations":7}`} {
+		_, err := emulator.PointODP([]byte(bad), "x")
+		assert.Error(t, err, bad)
+	}
 }

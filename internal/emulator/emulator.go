@@ -35,6 +35,7 @@ type Options struct {
 	MaxAttempts int   // attempts kept in memory; default 10,000
 	MaxBytes    int64 // of their bodies; default 64 MiB
 	MaxUUIDs    int   // event uuids that are counted one by one; default 1,000,000
+	FileBytes   int64 // size of a file in Dir at which the next is begun; default 64 MiB
 }
 
 // An Emulator is the cloud. Use [New]. Safe for concurrent use.
@@ -68,6 +69,9 @@ func New(opts Options) (*Emulator, error) {
 	}
 	if opts.MaxUUIDs <= 0 {
 		opts.MaxUUIDs = 1_000_000
+	}
+	if opts.FileBytes <= 0 {
+		opts.FileBytes = 64 << 20
 	}
 	e := &Emulator{opts: opts, log: opts.Logger, now: opts.Now, faults: &faults{now: opts.Now}, closing: make(chan struct{})}
 	var err error

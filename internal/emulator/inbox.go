@@ -58,7 +58,7 @@ func openInbox(opts Options, validator *sinks.Validator) (*inbox, error) {
 	}
 	damaged := 0
 	var err error
-	b.journal, err = openJournal(opts.Dir, func(line []byte) {
+	b.journal, err = openJournal(opts.Dir, opts.FileBytes, func(line []byte) {
 		a, err := parseAttempt(line)
 		if err != nil {
 			damaged++

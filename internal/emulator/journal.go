@@ -10,28 +10,26 @@ import (
 	"slices"
 )
 
-// segmentBytes is the size at which the next file is begun.
-const segmentBytes = 64 << 20
-
 // A journal appends lines to files received-000001.ndjson and so on. A process
 // that is killed loses no line that was appended; the one it was writing ends
 // without a line feed and is cut off at the next start. One process at a time.
 // Not safe for concurrent use.
 type journal struct {
 	dir    string
+	max    int64 // size at which the next file is begun
 	file   *os.File
 	number int   // of file
 	size   int64 // of file
 }
 
 // openJournal reads the lines of earlier processes and then takes new ones.
-func openJournal(dir string, visit func(line []byte)) (*journal, error) {
+func openJournal(dir string, maxBytes int64, visit func(line []byte)) (*journal, error) {
 	names, err := filepath.Glob(filepath.Join(dir, "received-*.ndjson"))
 	if err != nil {
 		return nil, fmt.Errorf("open the emulator's files: %w", err)
 	}
 	slices.Sort(names)
-	j := &journal{dir: dir, number: 1}
+	j := &journal{dir: dir, max: maxBytes, number: 1}
 	for _, name := range names {
 		if _, err := fmt.Sscanf(filepath.Base(name), "received-%d.ndjson", &j.number); err != nil {
 			return nil, fmt.Errorf("open the emulator's files: %s is not a name of theirs", filepath.Base(name))
@@ -81,7 +79,7 @@ func (j *journal) append(line []byte) error {
 	if j.file == nil {
 		return errors.New("keep an attempt: the files are closed")
 	}
-	if j.size >= segmentBytes {
+	if j.size >= j.max {
 		if err := j.file.Close(); err != nil {
 			return fmt.Errorf("keep an attempt: %w", err)
 		}

@@ -1,7 +1,6 @@
 package emulator_test
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -114,25 +113,31 @@ func TestTornLine(t *testing.T) {
 
 func TestFilesGoOn(t *testing.T) {
 	dir := t.TempDir()
-	// Two full files are there already, made of one line each.
-	line := func(seq int) string {
-		return fmt.Sprintf(`{"seq":%d,"time":"2026-01-01T12:00:00Z","route":"/v1/events","method":"POST","path":"/v1/events","status":204,"accepted":true,"body":%q}`, seq, body(seq))
+	small := func(o *emulator.Options) { o.FileBytes = 1500 }
+	for round := range 3 {
+		in(t, dir, func(em *emulator.Server) {
+			assert.Len(t, em.UUIDs(), 5*round)
+			for n := range 5 {
+				post(t, em, "/v1/events", body(10*round+n))
+			}
+			assert.Equal(t, int64(5*round+5), em.Received()[5*round+4].Seq)
+		}, small)
 	}
-	for n := 1; n <= 2; n++ {
-		text := line(n) + strings.Repeat(" ", 64<<20) + "\n"
-		require.NoError(t, os.WriteFile(filepath.Join(dir, fmt.Sprintf("received-%06d.ndjson", n)), []byte(text), 0o600))
+	files, err := filepath.Glob(filepath.Join(dir, "received-*.ndjson"))
+	require.NoError(t, err)
+	assert.Greater(t, len(files), 3)
+	for _, name := range files {
+		info, err := os.Stat(name)
+		require.NoError(t, err)
+		assert.Less(t, info.Size(), int64(3000))
 	}
 	in(t, dir, func(em *emulator.Server) {
-		assert.Len(t, em.Received(), 2)
-		post(t, em, "/v1/events", body(3))
-	})
-	assert.FileExists(t, filepath.Join(dir, "received-000003.ndjson"))
-	in(t, dir, func(em *emulator.Server) {
-		assert.Len(t, em.UUIDs(), 3)
-		assert.Equal(t, int64(3), em.Received()[2].Seq)
+		assert.Len(t, em.UUIDs(), 15)
 		require.NoError(t, em.Clear())
-	})
-	assert.NoFileExists(t, filepath.Join(dir, "received-000003.ndjson"))
+	}, small)
+	files, err = filepath.Glob(filepath.Join(dir, "received-*.ndjson"))
+	require.NoError(t, err)
+	assert.Len(t, files, 1)
 }
 
 // Nothing is acknowledged that could not be kept.
