@@ -391,7 +391,7 @@ func TestOutboxIsBounded(t *testing.T) {
 	}
 	require.NoError(t, o.Wait(ctx))
 	cancel()
-	<-done
+	require.ErrorIs(t, <-done, context.Canceled)
 	requireAccount(t, o, 500, 500, 0, 0)
 	require.Len(t, r.bodies, 500)
 }
@@ -644,7 +644,7 @@ func TestOutboxSyncPolicies(t *testing.T) {
 		return o.synced == o.written
 	}, 5*time.Second, time.Millisecond)
 	cancel()
-	<-done
+	require.ErrorIs(t, <-done, context.Canceled)
 	requireAccount(t, o, 1, 0, 0, 1)
 }
 
@@ -682,7 +682,7 @@ func TestOutboxLanes(t *testing.T) {
 	require.NoError(t, o.Wait(ctx))
 	require.LessOrEqual(t, most.Load(), int64(2))
 	cancel()
-	<-done
+	require.ErrorIs(t, <-done, context.Canceled)
 }
 
 // With a concurrency of 1 batches arrive in order, across segments and restarts.

@@ -312,7 +312,7 @@ func TestRecipe10Hook(t *testing.T) {
 	b, err := sinks.NewBatcher(sinks.BatcherOptions{
 		MaxVisitors: 2,
 		OnBatch: func(b sinks.Batch) {
-			require.Len(t, posts(em), 0, "before the POST") // the endpoint is down meanwhile
+			require.Empty(t, posts(em), "before the POST") // the endpoint is down meanwhile
 			seen = append(seen, b)
 		},
 		Dispatch: func(ctx context.Context, b sinks.Batch) error {
