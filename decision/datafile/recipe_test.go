@@ -24,8 +24,17 @@ type polled struct {
 
 func poll(t *testing.T, change func(*PollConfig), steps ...step) *polled {
 	t.Helper()
-	p := &polled{t: t, cdn: script(steps...)}
-	c := PollConfig{SDKKey: "KEY", URLTemplate: serve(t, p.cdn), Options: Options{OnUpdate: p.note}}
+	server := script(steps...)
+	p := pollAt(t, serve(t, server), change)
+	p.cdn = server
+	return p
+}
+
+// pollAt starts a poller and waits for its first fetch.
+func pollAt(t *testing.T, template string, change func(*PollConfig)) *polled {
+	t.Helper()
+	p := &polled{t: t}
+	c := PollConfig{SDKKey: "KEY", URLTemplate: template, Options: Options{OnUpdate: p.note}}
 	if change != nil {
 		change(&c)
 	}
@@ -33,18 +42,8 @@ func poll(t *testing.T, change func(*PollConfig), steps ...step) *polled {
 	p.Poller, err = NewPoller(c)
 	require.NoError(t, err)
 	run(t, p)
-	p.await(1)
+	eventually(t, "the first attempt", func() bool { return !p.Status().LastAttempt.IsZero() })
 	return p
-}
-
-// await waits until n attempts have ended.
-func (p *polled) await(attempts int) {
-	p.t.Helper()
-	last := p.Status().LastAttempt
-	if attempts == 1 {
-		last = time.Time{}
-	}
-	eventually(p.t, "an attempt", func() bool { return p.Status().LastAttempt.After(last) })
 }
 
 // again makes one more fetch and waits for its end.
