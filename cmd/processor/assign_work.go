@@ -18,8 +18,8 @@ import (
 // An assignment is one run of assign. Workers take chunks of the input in turn,
 // decide them side by side, and write in the order of the input.
 //
-// What is in memory is bounded: a window of chunks with their results, and of a
-// result no more than flushBytes before it must be written.
+// What is in memory is bounded: a chunk per worker, results that wait for their
+// turn, and of one result no more than flushBytes before it must be written.
 type assignment struct {
 	plan     *assignPlan
 	outputs  *outputs
@@ -35,9 +35,13 @@ type assignment struct {
 	live   liveCounts
 }
 
-// Chunks under way per worker: one in the works, the others waiting for a
-// slower one before them.
-const windowPerWorker = 4
+// The bounds of what waits for a slower chunk before it: per worker, chunks and
+// bytes of results. They span some milliseconds, in which a worker may be without
+// a processor on a busy machine.
+const (
+	windowPerWorker = 16
+	heldPerWorker   = 4 << 20
+)
 
 // flushBytes is how large a result may grow before its worker waits for its turn
 // and writes what there is.
@@ -47,7 +51,7 @@ func newAssignment(plan *assignPlan, o *outputs, std stdio) *assignment {
 	a := &assignment{
 		plan: plan, outputs: o, snapshot: pipeline.NewSnapshot(plan.project), inputs: newInputs(plan, std.in), started: time.Now(),
 	}
-	a.sequence = newSequence(plan.workers*windowPerWorker, a.write)
+	a.sequence = newSequence(plan.workers*windowPerWorker, plan.workers*heldPerWorker, a.write)
 	return a
 }
 

@@ -15,23 +15,27 @@ type sequence struct {
 	changed   sync.Cond // next, isWriting or err has changed
 	next      int64     // the job whose turn it is
 	ready     []*result // by job modulo window: done, waiting for its turn
+	held      int       // bytes in ready
+	maxHeld   int
 	free      []*result
 	isWriting bool
 	err       error
 }
 
-// newSequence makes a sequence in which at most window jobs are under way.
-func newSequence(window int, write func(*result) error) *sequence {
-	s := &sequence{write: write, ready: make([]*result, window)}
+// newSequence makes a sequence in which at most window jobs are under way, and no
+// job begins while results of maxHeld bytes wait for their turn.
+func newSequence(window, maxHeld int, write func(*result) error) *sequence {
+	s := &sequence{write: write, ready: make([]*result, window), maxHeld: maxHeld}
 	s.changed.L = &s.mu
 	return s
 }
 
-// admit waits until job may begin: until few enough before it are under way.
+// admit waits until job may begin: until few enough before it are under way, or
+// everything before it is written.
 func (s *sequence) admit(job int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for s.err == nil && job >= s.next+int64(len(s.ready)) {
+	for s.err == nil && job > s.next && (job >= s.next+int64(len(s.ready)) || s.held >= s.maxHeld) {
 		s.changed.Wait()
 	}
 	return s.err
@@ -54,16 +58,19 @@ func (s *sequence) put(job int64, r *result) (*result, error) {
 	defer s.mu.Unlock()
 	window := int64(len(s.ready))
 	s.ready[job%window] = r
+	s.held += r.size()
 	if !s.isWriting { // else whoever writes comes by here
 		s.isWriting = true
 		for s.err == nil && s.ready[s.next%window] != nil {
 			r := s.ready[s.next%window]
 			s.ready[s.next%window] = nil
+			size := r.size()
 			s.mu.Unlock()
 			err := s.write(r)
 			r.reset()
 			s.mu.Lock()
 			s.free = append(s.free, r)
+			s.held -= size
 			s.next++
 			if err != nil && s.err == nil {
 				s.err = err
