@@ -24,7 +24,7 @@ const (
 )
 
 // Notifications are the listeners of one client or of several, and of whatever else
-// sends through them: the SDKs' notification center. Use [NewNotifications], or
+// sends through them: the SDKs' notification centre. Use [NewNotifications], or
 // [Client.Notifications]. Safe for concurrent use.
 //
 // Listeners are called one after the other in the order they were added, on the
@@ -45,7 +45,7 @@ type listener struct {
 	f  any // func of the type's notification
 }
 
-// NewNotifications makes a center without listeners. Give it to
+// NewNotifications makes a centre without listeners. Give it to
 // [WithNotifications] to hear of the first configuration too.
 func NewNotifications() *Notifications { return &Notifications{} }
 
@@ -205,19 +205,8 @@ func (c *Client) guard(what string, f func()) {
 
 // fail reports an error that no caller gets.
 func (c *Client) fail(err error) {
-	c.log.Error("client: "+messageOf(err), slog.Any("error", err))
+	c.log.Error("client: something failed that no caller is told of", slog.Any("error", err))
 	c.handle(err)
-}
-
-func messageOf(err error) string {
-	switch err.(type) { //nolint:errorlint // what it is made of doesn't matter here
-	case *PanicError:
-		return "callback panicked"
-	case *EventError:
-		return "events not delivered"
-	default:
-		return "failure in the background"
-	}
 }
 
 // handle gives an error to the error handler, whose panic ends here.

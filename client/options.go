@@ -143,7 +143,7 @@ func WithErrorHandler(handle func(error)) Option {
 	return func(s *settings) { s.errorHandler = handle }
 }
 
-// WithNotifications sets the notification center. Listeners added to it before New
+// WithNotifications sets the notification centre. Listeners added to it before New
 // also hear of the first datafile. Several clients may share one.
 // Source: pages.md I-9.
 func WithNotifications(n *Notifications) Option { return func(s *settings) { s.notifications = n } }
