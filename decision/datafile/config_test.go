@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -137,6 +138,12 @@ func TestStatic(t *testing.T) {
 	_, err = NewStatic([]byte(`{"version":"4","revision":"1"}`), Options{})
 	var invalid *decision.DatafileError
 	require.ErrorAs(t, err, &invalid)
+	path := filepath.Join(t.TempDir(), "d.json")
+	write(t, path, text("1", ""))
+	huge, err := NewFile(FileConfig{Path: path, Options: Options{MaxSize: math.MaxInt64}})
+	require.NoError(t, err)
+	run(t, huge)
+	require.NoError(t, WaitReady(t.Context(), huge, time.Minute), "no limit is no limit")
 	s, err = NewStatic([]byte(`{"version":"4","revision":"1","experiments":[],"groups":[]}`), Options{SkipSchemaValidation: true})
 	require.NoError(t, err)
 	assert.Equal(t, "1", s.Current().Revision())

@@ -37,6 +37,7 @@ func (o Options) withDefaults() (Options, error) {
 	if o.MaxSize == 0 {
 		o.MaxSize = DefaultMaxSize
 	}
+	o.MaxSize = min(o.MaxSize, 1<<50) // so that adding to it is safe
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
