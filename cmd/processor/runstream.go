@@ -39,7 +39,7 @@ func openStream(parts streamParts, snapshots pipeline.SnapshotSource, logger *sl
 
 	subscriber, subscriberErr := kafkago.NewSubscriber(parts.subscriber)
 	producer, producerErr := kafkago.NewProducer(parts.producer)
-	if err := errors.Join(subscriberErr, producerErr); err != nil {
+	if err := errors.Join(parts.pipeline.Validate(), subscriberErr, producerErr); err != nil {
 		if producer != nil {
 			_ = producer.Close()
 		}

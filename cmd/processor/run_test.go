@@ -1,0 +1,408 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kfake"
+
+	"sortition/internal/kafkatest"
+	"sortition/internal/sample"
+	"sortition/pipeline"
+	"sortition/pipeline/kafkago"
+	"sortition/schemas"
+)
+
+// patience is how long tests wait for what must happen.
+const patience = 90 * time.Second
+
+// onBrokers runs the test on an in-process broker, and on a real Kafka where
+// there is one.
+func onBrokers(t *testing.T, test func(t *testing.T, addrs []string)) {
+	t.Run("kfake", func(t *testing.T) {
+		test(t, kafkatest.Fake(t, nil, kfake.GroupMinSessionTimeout(time.Second)).Addrs())
+	})
+	t.Run("kafka", func(t *testing.T) { test(t, kafkatest.Real(t)) })
+}
+
+// child is a real `processor`.
+type child struct {
+	*exec.Cmd
+	output *lockedBuffer
+	ended  chan error
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex // guards b
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// startProcessor starts the test binary as the command (see TestMain).
+func startProcessor(t *testing.T, args ...string) *child {
+	t.Helper()
+	self, err := os.Executable()
+	require.NoError(t, err)
+	c := &child{Cmd: &exec.Cmd{Path: self, Args: append([]string{"processor"}, args...), Env: os.Environ()}, output: &lockedBuffer{}, ended: make(chan error, 1)} // capacity 1: written once
+	c.Stdout, c.Stderr = c.output, c.output
+	require.NoError(t, c.Start())
+	go func() { c.ended <- c.Wait() }()
+	t.Cleanup(func() { _ = c.Process.Kill() })
+	return c
+}
+
+func (c *child) wait(t *testing.T) error {
+	t.Helper()
+	select {
+	case err := <-c.ended:
+		return err
+	case <-time.After(patience):
+		require.FailNow(t, "the process did not end", c.output.String())
+		return nil
+	}
+}
+
+// killRig is four topics on a broker, with activities in the first.
+type killRig struct {
+	addrs  []string
+	topics pipeline.Topics
+	group  string
+	config string
+	inputs map[string][]byte // value by partition/offset
+}
+
+const killPartitions = 3
+
+func newKillRig(t *testing.T, addrs []string, n int) *killRig {
+	t.Helper()
+	name := fmt.Sprintf("%s-%d", strings.ReplaceAll(t.Name(), "/", "-"), time.Now().UnixNano())
+	r := &killRig{addrs: addrs, group: name, inputs: map[string][]byte{}, topics: pipeline.Topics{
+		Activities: name + "-activities", Decisions: name + "-decisions", Events: name + "-events", DeadLetters: name + "-dead-letters",
+	}}
+	for _, topic := range []string{r.topics.Activities, r.topics.Decisions, r.topics.Events, r.topics.DeadLetters} {
+		require.NoError(t, kafkatest.CreateTopic(t.Context(), addrs, kafkatest.Topic{Name: topic, Partitions: killPartitions}))
+	}
+	datafile, err := filepath.Abs(filepath.Join("..", "..", "examples", "datafile.json"))
+	require.NoError(t, err)
+	r.config = filepath.Join(t.TempDir(), "sortition.yaml")
+	require.NoError(t, os.WriteFile(r.config, fmt.Appendf(nil, `
+kafka: {brokers: ["%s"], group: "%s", session_timeout: 1500ms}
+datafile: {path: "%s"}
+topics: {activities: "%s", decisions: "%s", events: "%s", dead_letters: "%s"}
+activities: {max_batch_records: 50, commit_interval: 20ms}
+startup_timeout: 10s
+drain_timeout: 10s
+`, strings.Join(addrs, `", "`), r.group, datafile, r.topics.Activities, r.topics.Decisions, r.topics.Events, r.topics.DeadLetters), 0o600))
+
+	producer, err := kafkago.NewProducer(kafkago.ProducerConfig{Connection: kafkago.Connection{Brokers: addrs}})
+	require.NoError(t, err)
+	defer producer.Close()
+	options := sample.DefaultOptions()
+	options.Bad, options.Visitors = 20, 200
+	g := sample.NewGenerator(11, options)
+	var outputs []pipeline.Output
+	for range n {
+		value := g.AppendNext(nil)
+		outputs = append(outputs, pipeline.Output{Topic: r.topics.Activities, Key: slices.Clone(g.Key()), Value: value, Time: g.Time()})
+	}
+	require.NoError(t, producer.Produce(t.Context(), outputs))
+	for _, rec := range r.read(t, r.topics.Activities) {
+		r.inputs[fmt.Sprintf("%d/%d", rec.partition, rec.offset)] = rec.value
+	}
+	require.Len(t, r.inputs, n)
+	return r
+}
+
+func (r *killRig) read(t *testing.T, topic string) []*topicRecord {
+	t.Helper()
+	reader := newTopicReader(r.addrs)
+	defer reader.close()
+	var mu sync.Mutex // guards all
+	var all []*topicRecord
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), patience)
+	defer cancel()
+	require.NoError(t, reader.each(ctx, topic, func(rec *topicRecord) error {
+		mu.Lock()
+		defer mu.Unlock()
+		copied := *rec
+		all = append(all, &copied)
+		return nil
+	}))
+	return all
+}
+
+// committed is the sum of the group's offsets.
+func (r *killRig) committed(t *testing.T) (sum int64) {
+	t.Helper()
+	reader := newTopicReader(r.addrs)
+	defer reader.close()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), patience)
+	defer cancel()
+	offsets, err := reader.committed(ctx, r.group, r.topics.Activities, killPartitions)
+	if err != nil {
+		return 0 // the coordinator is busy with a killed member
+	}
+	for _, at := range offsets {
+		sum += at
+	}
+	return sum
+}
+
+// audit checks every input against the output topics, and that repeats are the
+// same bytes. It returns how many there were.
+func (r *killRig) audit(t *testing.T) (repeats int) {
+	t.Helper()
+	seen := map[string]*topicRecord{}
+	kinds := map[string]string{}
+	see := func(from, kind string, rec *topicRecord) {
+		_, exists := r.inputs[from] // (Contains would walk the whole map)
+		require.True(t, exists, from)
+		if before, ok := seen[from]; ok {
+			repeats++
+			require.Equal(t, kinds[from], kind)
+			require.Equal(t, string(before.value), string(rec.value))
+			require.Equal(t, before.key, rec.key)
+			require.Equal(t, before.headers, rec.headers)
+			require.Equal(t, before.time, rec.time)
+			require.Equal(t, before.partition, rec.partition)
+			return
+		}
+		seen[from], kinds[from] = rec, kind
+	}
+	for _, rec := range r.read(t, r.topics.Decisions) {
+		var d struct{ Source schemas.Source }
+		require.NoError(t, json.Unmarshal(rec.value, &d))
+		see(fmt.Sprintf("%d/%d", d.Source.Partition, d.Source.Offset), "decision", rec)
+	}
+	for _, rec := range r.read(t, r.topics.DeadLetters) {
+		headers := map[string]string{}
+		for _, h := range rec.headers {
+			headers[h.Key] = string(h.Value)
+		}
+		from := headers[schemas.HeaderDLPartition] + "/" + headers[schemas.HeaderDLOffset]
+		see(from, "dead letter", rec)
+		require.Equal(t, string(r.inputs[from]), string(rec.value))
+	}
+	for from := range r.inputs {
+		_, isDone := seen[from]
+		require.True(t, isDone, "%s is lost: neither decided nor a dead letter", from)
+	}
+	events := map[string]string{}
+	for _, rec := range r.read(t, r.topics.Events) {
+		var batch struct{ Visitors []json.RawMessage }
+		require.NoError(t, json.Unmarshal(rec.value, &batch))
+		for _, visitor := range batch.Visitors {
+			var v struct {
+				Snapshots []struct{ Events []struct{ UUID string } }
+			}
+			require.NoError(t, json.Unmarshal(visitor, &v))
+			uuid := v.Snapshots[0].Events[0].UUID
+			if before, ok := events[uuid]; ok {
+				repeats++
+				require.Equal(t, before, string(visitor))
+			}
+			events[uuid] = string(visitor)
+		}
+	}
+	r.requireAllEvents(t, events)
+	return repeats
+}
+
+// requireAllEvents compares with what `processor assign` makes of the same
+// activities: the same events but for their ids, which come from other places.
+func (r *killRig) requireAllEvents(t *testing.T, events map[string]string) {
+	t.Helper()
+	folder := t.TempDir()
+	in, out := filepath.Join(folder, "in.ndjson"), filepath.Join(folder, "events.ndjson")
+	var lines []byte
+	for _, from := range slices.Sorted(maps.Keys(r.inputs)) {
+		lines = append(append(lines, r.inputs[from]...), '\n')
+	}
+	require.NoError(t, os.WriteFile(in, lines, 0o600))
+	c := startProcessor(t, "assign", "--datafile", filepath.Join("..", "..", "examples", "datafile.json"), "-i", in,
+		"-o", filepath.Join(folder, "decisions.ndjson"), "--events", out)
+	var exit *exec.ExitError
+	require.ErrorAs(t, c.wait(t), &exit)
+	require.Equal(t, exitRejected, exit.ExitCode(), c.output.String())
+	text, err := os.ReadFile(out)
+	require.NoError(t, err)
+	uuid := regexp.MustCompile(`"uuid":"[0-9a-f-]{36}"`)
+	want, got := map[string]int{}, map[string]int{}
+	for line := range bytes.Lines(text) {
+		var batch struct{ Visitors []json.RawMessage }
+		require.NoError(t, json.Unmarshal(line, &batch))
+		for _, v := range batch.Visitors {
+			want[uuid.ReplaceAllString(string(v), "")]++
+		}
+	}
+	for _, v := range events {
+		got[uuid.ReplaceAllString(v, "")]++
+	}
+	require.NotEmpty(t, want)
+	require.Equal(t, want, got)
+}
+
+// Processes are killed with -9 again and again while they work; whoever comes next
+// does the rest. Every activity has its decision record or dead letter, every event
+// is there, and what was done twice is the same bytes.
+func TestKilledProcessesLoseNothing(t *testing.T) {
+	onBrokers(t, func(t *testing.T, addrs []string) {
+		const n = 8_000
+		r := newKillRig(t, addrs, n)
+		random := rand.New(rand.NewPCG(1, 2)) // its sequence need not stay the same
+		kills := 0
+		for kills < 3 {
+			before := r.committed(t)
+			c := startProcessor(t, "run", "-c", r.config)
+			// In the middle of its work: some of it is committed, and not all.
+			goal := before + 300 + random.Int64N(1200)
+			require.Eventually(t, func() bool { return r.committed(t) >= goal }, patience, time.Millisecond, "%s", c.output)
+			require.NoError(t, c.Process.Kill())
+			var exit *exec.ExitError
+			require.ErrorAs(t, c.wait(t), &exit)
+			require.Equal(t, syscall.SIGKILL, exit.Sys().(syscall.WaitStatus).Signal())
+			kills++
+			require.Less(t, r.committed(t), int64(n), "killed before it was through")
+		}
+		last := startProcessor(t, "run", "-c", r.config)
+		require.Eventually(t, func() bool { return r.committed(t) == n }, patience, 20*time.Millisecond, "%s", last.output)
+		require.NoError(t, last.Process.Signal(syscall.SIGTERM))
+		require.NoError(t, last.wait(t), last.output.String())
+		repeats := r.audit(t)
+		t.Logf("%d kills, %d of %d records and their events repeated, 0 missing", kills, repeats, n)
+	})
+}
+
+// SIGTERM in the middle: everything in flight is finished and committed, and
+// nothing is done twice.
+func TestStoppedProcessesRepeatNothing(t *testing.T) {
+	onBrokers(t, func(t *testing.T, addrs []string) {
+		const n = 8_000
+		r := newKillRig(t, addrs, n)
+		for stops := range 3 {
+			c := startProcessor(t, "run", "-c", r.config)
+			goal := min(int64(n), r.committed(t)+1000)
+			if stops == 2 {
+				goal = n
+			}
+			require.Eventually(t, func() bool { return r.committed(t) >= goal }, patience, time.Millisecond, "%s", c.output)
+			require.NoError(t, c.Process.Signal(syscall.SIGTERM))
+			require.NoError(t, c.wait(t), c.output.String())
+			assert.Contains(t, c.output.String(), "msg=stopped")
+		}
+		require.Zero(t, r.audit(t))
+	})
+}
+
+func TestMissingOutputTopicIsSaidAtTheStart(t *testing.T) {
+	r := newKillRig(t, kafkatest.Fake(t, nil).Addrs(), 1)
+	text, err := os.ReadFile(r.config)
+	require.NoError(t, err)
+	text = bytes.ReplaceAll(text, []byte(r.topics.Events), []byte("nowhere"))
+	text = bytes.ReplaceAll(text, []byte("startup_timeout: 10s"), []byte("startup_timeout: 1s"))
+	require.NoError(t, os.WriteFile(r.config, text, 0o600))
+	c := startProcessor(t, "run", "-c", r.config)
+	var exit *exec.ExitError
+	require.ErrorAs(t, c.wait(t), &exit)
+	require.Equal(t, exitFailed, exit.ExitCode())
+	assert.Contains(t, c.output.String(), `msg="waiting for topics"`)
+	assert.Contains(t, c.output.String(), `processor: waited 1s for topics: topic "nowhere" does not exist`)
+}
+
+// `processor dev` without --exit goes on until it is interrupted, and then gives
+// the account.
+func TestDevGoesOnUntilInterrupted(t *testing.T) {
+	c := startProcessor(t, "dev", "--activities", "300", "--rate", "2000")
+	address := regexp.MustCompile(`kcat -b (\S+) -t`)
+	require.Eventually(t, func() bool { return address.MatchString(c.output.String()) }, patience, 5*time.Millisecond)
+	reader := newTopicReader([]string{address.FindStringSubmatch(c.output.String())[1]})
+	defer reader.close()
+	require.Eventually(t, func() bool { // a decision for each activity, past the first 300
+		ends, err := reader.ends(t.Context(), devTopics.Decisions)
+		total := int64(0)
+		for _, end := range ends {
+			total += end
+		}
+		return err == nil && total >= 1000
+	}, patience, 20*time.Millisecond, "%s", c.output)
+	require.NoError(t, c.Process.Signal(os.Interrupt))
+	require.NoError(t, c.wait(t), c.output.String())
+	made := regexp.MustCompile(`activities made +([0-9,]+)`).FindStringSubmatch(c.output.String())
+	require.NotNil(t, made, c.output.String())
+	assert.Greater(t, len(strings.ReplaceAll(made[1], ",", "")), 3, "more than 999: %s", made[1])
+	assert.Contains(t, c.output.String(), "it adds up")
+}
+
+// The example is the default, said aloud.
+func TestExampleConfigurationIsTheDefault(t *testing.T) {
+	example, err := loadStreamConfig(filepath.Join("..", "..", "examples", "sortition.yaml"))
+	require.NoError(t, err)
+	want := defaultStreamConfig()
+	want.folder = example.folder
+	want.Kafka.Brokers = []string{"localhost:9092"}
+	want.Datafile.Path = "datafile.json"
+	want.Options = []string{}
+	require.Equal(t, want, example)
+	_, err = example.parts()
+	require.NoError(t, err)
+}
+
+func TestEnvironmentIsExpandedAsText(t *testing.T) {
+	variables := map[string]string{"A": "x: [1, {", "YES": "true", "N": "42", "PIN": "007", "EMPTY": ""}
+	c := defaultStreamConfig()
+	require.NoError(t, parseStreamConfig([]byte(`
+stream: ${A}-${UNSET:-b}-${EMPTY:-c}-${EMPTY}-$${A}
+reasons: ${YES}
+activities: {max_batch_records: "${N}"}
+kafka:
+  brokers: ["${UNSET:-a:1}", 'b:2']
+  sasl: {username: 7, password: "${PIN}"}
+`), func(name string) (string, bool) { v, ok := variables[name]; return v, ok }, c))
+	assert.Equal(t, "x: [1, {-b-c--${A}", c.Stream)
+	assert.True(t, c.Reasons)
+	assert.Equal(t, 42, c.Activities.MaxBatchRecords)
+	assert.Equal(t, []string{"a:1", "b:2"}, c.Kafka.Brokers)
+	assert.Equal(t, secret("007"), c.Kafka.SASL.Password)
+
+	c = defaultStreamConfig()
+	require.NoError(t, parseStreamConfig([]byte("kafka: {sasl: {password: 007}}"), os.LookupEnv, c))
+	assert.Equal(t, secret("007"), c.Kafka.SASL.Password, "a password of digits is text")
+	assert.NotContains(t, fmt.Sprintf("%v %+v %#v", *c.Kafka.SASL, *c.Kafka.SASL, *c.Kafka.SASL), "007")
+}
+
+func TestSecretsComeFromFiles(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "password")
+	require.NoError(t, os.WriteFile(path, []byte("hunter2 \n"), 0o600))
+	c := defaultStreamConfig()
+	c.Kafka.SASL = &saslConfig{Mechanism: "scram-sha-512", Username: "me", PasswordFile: path}
+	s, err := c.sasl()
+	require.NoError(t, err)
+	assert.Equal(t, kafkago.SASL{Mechanism: kafkago.ScramSHA512, Username: "me", Password: "hunter2 "}, *s)
+}
