@@ -218,6 +218,7 @@ func (r *RowCutter) Header() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	r.head = int(number - r.next)
 	r.next = number + 1 + int64(bytes.Count(row, []byte{'\n'}))
 	return bytes.Clone(row), nil
 }
@@ -225,6 +226,7 @@ func (r *RowCutter) Header() ([]byte, error) {
 // Cut fills c with the next rows.
 func (r *RowCutter) Cut(c *Chunk) error {
 	c.reset()
+	c.Blank, r.head = r.head, 0
 	for !c.isFull() {
 		row, number, err := r.rows.Next()
 		var reject *schemas.Reject

@@ -97,7 +97,7 @@ var (
 func (in *Input) unpack(path string) error {
 	packed := bufio.NewReaderSize((*countingReader)(in), readBuffer)
 	head, err := packed.Peek(len(zstdMagic))
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
 	_, byName := SplitSuffix(path)
@@ -141,7 +141,7 @@ func (in *Input) errorf(err error) error {
 // Read reads unpacked bytes. Errors name the file.
 func (in *Input) Read(p []byte) (int, error) {
 	n, err := in.text.Read(p)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		err = in.errorf(err)
 	}
 	return n, err
