@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 )
 
 // An Explanation is a decision with the whole way to it. It marshals to JSON as
@@ -27,7 +28,8 @@ type Explanation struct {
 	Notes        []Note          `json:"notes,omitempty"` // about the flag as a whole
 	Steps        []Step          `json:"steps"`           // rules in the order they were visited
 	// FirstChange is the first condition on the way that would have to change for
-	// the user to meet an audience they failed; nil if none was failed.
+	// the user to meet the audience of a rule they failed; nil if none was failed,
+	// or if nobody meets those. Holdouts, which take users out, have theirs in Steps.
 	FirstChange *Change `json:"first_change,omitempty"`
 	// Decision is the decision itself, as [Project.Decide] gives it.
 	Decision Decision `json:"-"`
@@ -120,7 +122,7 @@ func (p *Project) Explain(ctx context.Context, u *User, key string, options Opti
 		e.RuleKey = &key
 	}
 	for i := range e.Steps {
-		if e.Steps[i].Change != nil {
+		if e.Steps[i].Change != nil && e.Steps[i].Kind != "holdout" {
 			e.FirstChange = e.Steps[i].Change
 			break
 		}
@@ -176,7 +178,7 @@ func (r *recorder) audience(c *call, pc uint32, met bool) {
 	if (step.Audience.result == isTrue) != met {
 		panic("BUG: explanation and evaluation disagree")
 	}
-	if !met {
+	if !met && step.Audience.can(isTrue) {
 		leaf, want := step.Audience.firstChange(isTrue)
 		step.Change = &Change{RuleKey: step.RuleKey, Condition: leaf, MustBe: want.String()}
 	}
@@ -219,7 +221,7 @@ var matchNames = [...]string{
 // traceNode shows the subtree at pc with the result of every node.
 func (p *Project) traceNode(pc uint32, u *User) *AudienceTrace {
 	n := &p.nodes[pc]
-	t := &AudienceTrace{result: p.eval(pc, u), isConst: n.op == opConst}
+	t := &AudienceTrace{result: p.eval(pc, u), isConst: n.op == opConst || p.isNowhere(n)}
 	t.Result = t.result.String()
 	switch n.op {
 	case opAnd, opOr, opNot:
@@ -238,6 +240,12 @@ func (p *Project) traceNode(pc uint32, u *User) *AudienceTrace {
 		}
 	}
 	return t
+}
+
+// isNowhere tells whether a condition looks at an attribute nobody can have,
+// since the datafile gives it no name.
+func (p *Project) isNowhere(n *node) bool {
+	return n.op > opConst && n.op != opQualified && p.slots[n.arg].key == "" && p.slotByKey.find("") != n.arg
 }
 
 func (p *Project) traceLeaf(t *AudienceTrace, n *node, u *User) {
@@ -272,8 +280,8 @@ func (p *Project) traceLeaf(t *AudienceTrace, n *node, u *User) {
 }
 
 // firstChange finds the first condition, in the order of evaluation, that would
-// have to change for the tree to become want. Under an "and" every operand that
-// isn't met has to; under an "or" the first one would do.
+// have to change for the tree to become want, which it can. Under an "and" every
+// operand that isn't met has to; under an "or" the first one that can would do.
 func (t *AudienceTrace) firstChange(want truth) (*AudienceTrace, truth) {
 	switch t.Op {
 	case "not":
@@ -282,28 +290,29 @@ func (t *AudienceTrace) firstChange(want truth) (*AudienceTrace, truth) {
 		return t.Operands[0].firstChange(want)
 	case "and", "or":
 		for _, o := range t.Operands {
-			if o.result != want && !o.isFixed() {
+			if o.result != want && o.can(want) {
 				return o.firstChange(want)
 			}
 		}
-		for _, o := range t.Operands {
-			if o.result != want {
-				return o.firstChange(want)
-			}
-		}
+		panic("BUG: a tree that can change has no operand that can")
 	}
 	return t, want
 }
 
-// isFixed tells whether the node can't change, whatever the user is like.
-func (t *AudienceTrace) isFixed() bool {
-	if len(t.Operands) == 0 {
-		return t.isConst
-	}
-	for _, o := range t.Operands {
-		if !o.isFixed() {
-			return false
+// can tells whether some user would make the tree want. Conditions are taken to
+// be independent of each other, and free unless they are constant.
+func (t *AudienceTrace) can(want truth) bool {
+	one := func(o *AudienceTrace) bool { return o.can(want) }
+	switch t.Op {
+	case "not":
+		return t.Operands[0].can(isTrue - want)
+	case "audience":
+		return one(t.Operands[0])
+	case "and", "or":
+		if (t.Op == "and") == (want == isTrue) { // every operand has to be want
+			return !slices.ContainsFunc(t.Operands, func(o *AudienceTrace) bool { return !one(o) })
 		}
+		return slices.ContainsFunc(t.Operands, one)
 	}
-	return true
+	return !t.isConst || t.result == want
 }
