@@ -202,6 +202,7 @@ func (l *LineCutter) fill() {
 type RowCutter struct {
 	rows *schemas.RowReader
 	next int64 // number of the line after the last row
+	head int   // blank lines before the header, not yet reported
 }
 
 // NewRowCutter returns a cutter of rows of at most limit bytes.
