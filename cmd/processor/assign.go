@@ -37,6 +37,8 @@ type assignCmd struct {
 	Now     string   `placeholder:"TIME" help:"The time of activities without a timestamp: RFC 3339, or milliseconds since 1970. Default: when the command was started."`
 	Stream  string   `default:"assign" placeholder:"NAME" help:"Name of the stream; part of what ids are made from."`
 
+	deliverFlags
+
 	SkipValidation bool `help:"Leave out the datafile's schema validation, as the SDKs' skip_json_validation does."`
 	Workers        int  `placeholder:"N" help:"Workers, one processor each. Default: all processors. The output is the same for any number."`
 	Quiet          bool `short:"q" help:"Say nothing on standard error but errors."`
@@ -49,6 +51,7 @@ func (assignCmd) Help() string {
     processor assign --datafile d.json -i users.ndjson -o decisions.ndjson --events events.ndjson
     processor assign --datafile d.json -i users.csv.gz --types age:number,zip:string -o decisions.csv --rejects bad.ndjson
     zcat log.gz | processor assign --datafile d.json --mapping map.yaml --decide checkout,search > decisions.ndjson
+    processor assign --datafile d.json -i users.ndjson -o decisions.ndjson --deliver --outbox /var/lib/sortition
 
 An activity is one line of JSON; only user_id must be there. Of CSV, the column user_id is the user, id and timestamp (unless
 --types names them) are the activity's, and every other column is an attribute. gzip and zstd are recognised by suffix or content.
@@ -61,7 +64,7 @@ A line that can't be used is counted and named, goes to --rejects if given, and 
 is {"file","line","code","detail","input"}; input that is not UTF-8, or longer than 16 MiB, is in "input_base64" instead.
 
 Files appear under their names when they are complete. The odp_events of activities are not looked at.
-`
+` + deliverHelp
 }
 
 // An assignPlan is a command line that makes sense, with all that was to be read
@@ -95,23 +98,30 @@ func (c *assignCmd) Run(ctx context.Context, std stdio) (err error) {
 	}
 	defer outputs.discard()
 
-	run := newAssignment(plan, outputs, std)
-	progress := startProgress(run, std, c.Quiet)
-	err = run.work(ctx)
-	progress.stop()
+	delivery, err := c.deliverFlags.start(plan.project.EventEndpoint())
 	if err != nil {
 		return err
 	}
-	if err := outputs.publish(); err != nil {
-		return err
+	run := newAssignment(plan, outputs, std)
+	if delivery != nil {
+		run.deliver = func(r *result) error { return delivery.append(ctx, r) }
 	}
-	if !c.Quiet {
+	progress := startProgress(run, std, c.Quiet)
+	err = run.work(ctx)
+	progress.stop()
+	if err == nil {
+		err = outputs.publish()
+	}
+	if err == nil && !c.Quiet {
 		run.account(std.err, c.Rejects != "")
 	}
-	if run.totals.rejected() > 0 {
+	if delivery != nil {
+		err = delivery.finish(ctx, err, std, c.Quiet)
+	}
+	if err == nil && run.totals.rejected() > 0 {
 		return errRejected
 	}
-	return nil
+	return err
 }
 
 // outputs are the files written. Each is nil if nobody wants it.
@@ -148,7 +158,7 @@ func (o *outputs) discard() {
 
 // plan checks the command line and reads datafile and mapping.
 func (c *assignCmd) plan(start time.Time) (*assignPlan, error) {
-	p := &assignPlan{workers: c.Workers, hasEvents: c.Events != "", now: start.UnixMilli()}
+	p := &assignPlan{workers: c.Workers, hasEvents: c.Events != "" || c.Deliver, now: start.UnixMilli()}
 	var faults []error
 	fault := func(err error) {
 		if err != nil {
@@ -174,6 +184,7 @@ func (c *assignCmd) plan(start time.Time) (*assignPlan, error) {
 	fault(c.planInputs(p))
 	fault(c.planFiles())
 	fault(c.planSettings(p))
+	fault(c.deliverFlags.check())
 	if len(faults) > 0 {
 		return nil, usageError{errors.Join(faults...)}
 	}

@@ -31,6 +31,8 @@ type assignment struct {
 	inputs  *inputs
 	jobs    int64
 
+	deliver func(*result) error // takes the event bodies of what is written; nil: nobody does
+
 	totals totals // belongs to whoever writes
 	live   liveCounts
 }
@@ -109,6 +111,11 @@ func (a *assignment) write(r *result) error {
 			}
 		}
 	}
+	if a.deliver != nil {
+		if err := a.deliver(r); err != nil {
+			return err
+		}
+	}
 	a.totals.add(&r.totals)
 	a.live.activities.Store(a.totals.activities)
 	return nil
@@ -117,6 +124,7 @@ func (a *assignment) write(r *result) error {
 // A result is what came of a chunk, or of a part of it.
 type result struct {
 	decisions, events, rejects []byte
+	bodies                     []bodyMark // in events, if they are delivered
 	totals                     totals
 }
 
@@ -130,6 +138,7 @@ func (r *result) reset() {
 			*buffer = nil
 		}
 	}
+	r.bodies = r.bodies[:0]
 	r.totals.reset()
 }
 
@@ -304,6 +313,9 @@ func (w *assignWorker) addEvents(lineBytes int) {
 func (w *assignWorker) flushEvents() {
 	for _, body := range w.batcher.Flush() {
 		w.out.events = append(append(w.out.events, body.Body...), '\n')
+		if w.deliver != nil {
+			w.out.bodies = append(w.out.bodies, bodyMark{end: len(w.out.events), visitors: body.Visitors, id: body.ID})
+		}
 		w.out.totals.bodies++
 		w.out.totals.visitors += int64(body.Visitors)
 	}
