@@ -22,6 +22,10 @@ const (
 	InvalidateUserCMABCache  = decision.InvalidateUserCMABCache  // bandits: drop this user's entry first
 )
 
+// ParseDecideOption returns the option of an SDK name such as "INCLUDE_REASONS";
+// false if there is none, which the SDKs ignore. Source: decide.md DC-10.
+func ParseDecideOption(name string) (DecideOptions, bool) { return decision.ParseOption(name) }
+
 // A Decision is the outcome for one flag and user. Source: decide.md section 8.
 type Decision struct {
 	VariationKey string // "": none
