@@ -35,6 +35,11 @@ const (
 	CodeWrongValue Code = "wrong_value" // of the right type, but not one that is allowed
 	CodeWrongCount Code = "wrong_count" // an array of too few or too many elements
 
+	// CodeNullID is a warning: null for the campaign_id and entity_id of an impression
+	// for which nothing matched. The schema wants "", but the JavaScript and Java SDKs
+	// send null, so the endpoint must know it. Source: events.md section 10.
+	CodeNullID Code = "null_id"
+
 	// Ids that must not be empty. Source: events.md section 2.
 	CodeEmptyID Code = "empty_id"
 

@@ -218,7 +218,7 @@ func (c *checker) decisions(snapshot map[string]any, path string) (campaign stri
 		c.fail(path, CodeWrongType, "must be an object")
 		return "", false
 	}
-	campaign, ok = c.text(decision, path, "campaign_id")
+	campaign, ok = c.textOrNull(decision, path, "campaign_id")
 	c.text(decision, path, "experiment_id")
 	switch v, has := decision["variation_id"]; v := v.(type) {
 	case nil:
@@ -271,8 +271,12 @@ type maybe struct {
 // event checks what impressions and conversions share. key is "" if it is no
 // usable text.
 func (c *checker) event(event map[string]any, e *checkedEvent) (entity maybe, key string) {
-	entity.text, entity.ok = c.text(event, e.path, "entity_id")
 	key = c.id(event, e.path, "key")
+	if key == activated {
+		entity.text, entity.ok = c.textOrNull(event, e.path, "entity_id")
+	} else {
+		entity.text, entity.ok = c.text(event, e.path, "entity_id")
+	}
 	if uuid, ok := c.text(event, e.path, "uuid"); ok {
 		if e.uuid, e.hasUUID = parseUUID(uuid); !e.hasUUID {
 			c.fail(e.path+".uuid", CodeWrongValue, "must be a version 4 UUID in lower case")

@@ -25,6 +25,15 @@ func (c *checker) text(object map[string]any, path, name string) (s string, ok b
 	return s, ok
 }
 
+// textOrNull takes null for "", with a warning.
+func (c *checker) textOrNull(object map[string]any, path, name string) (s string, ok bool) {
+	if value, ok := object[name]; ok && value == nil {
+		c.reportAt(join(path, name), CodeNullID, SeverityWarning, `null; "" is what the schema wants where there is no id`)
+		return "", true
+	}
+	return c.text(object, path, name)
+}
+
 // id is a text that must not be empty; "" if there is none.
 func (c *checker) id(object map[string]any, path, name string) string {
 	s, ok := c.text(object, path, name)

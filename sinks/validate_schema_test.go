@@ -64,7 +64,7 @@ func isSchemaFault(problems []sinks.Problem) bool {
 			if !typedByTable.MatchString(p.Path) {
 				return true
 			}
-		case sinks.CodeMissing, sinks.CodeWrongValue, sinks.CodeWrongCount:
+		case sinks.CodeNullID, sinks.CodeMissing, sinks.CodeWrongValue, sinks.CodeWrongCount:
 			return true
 		case sinks.CodeEmptyID:
 			if strings.HasSuffix(p.Path, ".cmab_uuid") { // others may be empty for the schema
