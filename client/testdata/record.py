@@ -1,7 +1,7 @@
 """Records what the Python SDK tells its listeners and answers to legacy calls.
 
     pip install optimizely-sdk==5.7.0
-    python3 record.py ../../decision/testdata/worked.json >calls.ndjson
+    python3 record.py ../../decision/testdata/worked.json | gzip -9n >calls.ndjson.gz
 
 Each line is one call: its input, what it returned, the events it queued and the
 notifications it sent, in order. Uuids and timestamps are left out.
