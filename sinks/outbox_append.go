@@ -33,6 +33,29 @@ func (o *Outbox) Append(ctx context.Context, b Batch) (seq uint64, err error) {
 	return seq, nil
 }
 
+// AppendAll is Append for several batches, which share one fsync. When it returns
+// an error, the first n of them are stored.
+func (o *Outbox) AppendAll(ctx context.Context, batches []Batch) (n int, err error) {
+	var last uint64
+	for _, b := range batches {
+		position, _, failed := o.append(ctx, b)
+		if err = failed; err != nil {
+			break
+		}
+		last = max(last, position)
+		n++
+	}
+	if last > 0 {
+		if unsynced := o.syncTo(last); unsynced != nil {
+			n, err = 0, unsynced
+		}
+	}
+	if err != nil {
+		return n, fmt.Errorf("append to outbox: %w", err)
+	}
+	return n, nil
+}
+
 // append writes a batch and returns up to where the log must be synced; 0: nowhere.
 func (o *Outbox) append(ctx context.Context, b Batch) (position, seq uint64, err error) {
 	if err := CheckEndpoint(b.Endpoint); err != nil {

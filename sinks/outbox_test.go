@@ -648,6 +648,29 @@ func TestOutboxSyncPolicies(t *testing.T) {
 	requireAccount(t, o, 1, 0, 0, 1)
 }
 
+func TestOutboxAppendAll(t *testing.T) {
+	f := &faults{}
+	f.room.Store(-1)
+	o := openTest(t, t.TempDir(), OutboxOptions{openFile: f.open})
+	before := f.syncs.Load()
+	n, err := o.AppendAll(t.Context(), []Batch{testBatch(0, 100), testBatch(1, 100), testBatch(2, 100)})
+	require.NoError(t, err)
+	require.Equal(t, 3, n)
+	require.Equal(t, before+1, f.syncs.Load(), "one fsync for all")
+	n, err = o.AppendAll(t.Context(), []Batch{testBatch(3, 100), {Endpoint: "x"}, testBatch(5, 100)})
+	require.ErrorIs(t, err, ErrEndpoint)
+	require.Equal(t, 1, n)
+	require.Equal(t, before+2, f.syncs.Load())
+	n, err = o.AppendAll(t.Context(), nil)
+	require.NoError(t, err)
+	require.Zero(t, n)
+	requireAccount(t, o, 4, 0, 0, 4)
+	f.sync.Store(true)
+	n, err = o.AppendAll(t.Context(), []Batch{testBatch(4, 100)})
+	require.ErrorIs(t, err, syscall.EIO)
+	require.Zero(t, n)
+}
+
 // Endpoints don't hold each other up, and each gets at most Concurrency at once.
 func TestOutboxLanes(t *testing.T) {
 	o := openTest(t, t.TempDir(), OutboxOptions{Concurrency: 2})
