@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,7 +13,8 @@ import (
 )
 
 type checkCmd struct {
-	Datafile       string `required:"" placeholder:"FILE" help:"The datafile to check."`
+	Datafile       string `placeholder:"FILE" help:"The datafile to check."`
+	Events         string `placeholder:"FILE" help:"Event bodies to check instead, one a line, as assign --events writes them; against the datafile if one is given. - is standard input."`
 	SkipValidation bool   `help:"Leave out the schema validation, as the SDKs' skip_json_validation does."`
 	JSON           bool   `name:"json" help:"Print JSON."`
 }
@@ -23,9 +25,14 @@ func (checkCmd) Help() string {
 
     processor check --datafile d.json
     processor check --datafile d.json --json | jq .faults
+    processor check --events events.ndjson --datafile d.json
 
 A datafile that can be used gives a summary, with warnings about what is odd in it, and exit code 0. Otherwise every fault is
 listed with its JSON path, and the exit code is 1.
+
+The event endpoint accepts whatever it is sent and sorts it out later, out of sight. --events tells beforehand what would be lost:
+what breaks the schema, ids that are missing or not the datafile's, uuids used twice, timestamps in the future, conversions from before
+their visitor's first decision. Errors give exit code 1; warnings don't.
 `
 }
 
@@ -39,7 +46,13 @@ type checkReport struct {
 }
 
 // Run checks.
-func (c *checkCmd) Run(std stdio) error {
+func (c *checkCmd) Run(ctx context.Context, std stdio) error {
+	switch {
+	case c.Events != "":
+		return c.runEvents(ctx, std)
+	case c.Datafile == "":
+		return usageError{errors.New("--datafile or --events is needed")}
+	}
 	raw, err := fileio.ReadFile(c.Datafile, maxDatafile)
 	if err != nil {
 		return err

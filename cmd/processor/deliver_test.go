@@ -292,6 +292,43 @@ func killRounds(t *testing.T) int {
 	return rounds
 }
 
+func (m *mailing) killAfter(cmd *exec.Cmd, ended <-chan struct{}, delay time.Duration) {
+	select {
+	case <-ended:
+	case <-time.After(delay):
+		_ = cmd.Process.Kill() // SIGKILL
+	}
+}
+
+// killAtSize kills when the outbox's files have grown by so many bytes.
+func (m *mailing) killAtSize(t *testing.T, cmd *exec.Cmd, ended <-chan struct{}, size int64) {
+	t.Helper()
+	ticker := time.NewTicker(500 * time.Microsecond)
+	defer ticker.Stop()
+	dir := filepath.Join(m.dir, "outbox")
+	for target := logBytes(dir) + size; ; {
+		select {
+		case <-ended:
+			return
+		case <-ticker.C:
+			if logBytes(dir) >= target {
+				_ = cmd.Process.Kill() // SIGKILL
+				return
+			}
+		}
+	}
+}
+
+func logBytes(dir string) (size int64) {
+	names, _ := filepath.Glob(filepath.Join(dir, "*.log")) // the pattern is well-formed
+	for _, name := range names {
+		if info, err := os.Stat(name); err == nil { // else: removed meanwhile
+			size += info.Size()
+		}
+	}
+	return size
+}
+
 // assign --deliver is killed at random moments, against a server that fails half
 // of its answers. What had reached the outbox arrives, and only as it was made.
 func TestDeliverKilled(t *testing.T) {
@@ -309,16 +346,24 @@ func TestDeliverKilled(t *testing.T) {
 	for round := range killRounds(t) {
 		stream := []string{"--stream", "round-" + strconv.Itoa(round)}
 		made := m.made(t, "a.ndjson", stream...)
-		delay := 20*time.Millisecond + time.Duration(random.IntN(160))*time.Millisecond
-		if round%3 == 2 {
-			delay *= 10 // well into the delivery
-		}
 		cmd := exec.Command("processor", m.args("a.ndjson", stream...)...)
 		cmd.Dir = m.dir
 		require.NoError(t, cmd.Start())
-		timer := time.AfterFunc(delay, func() { _ = cmd.Process.Kill() }) // SIGKILL
-		_ = cmd.Wait()                                                    // killed, or even done
-		timer.Stop()
+		ended := make(chan struct{}) // closed, never sent to
+		go func() {
+			defer close(ended)
+			_ = cmd.Wait() // killed, or even done
+		}()
+		if round%3 == 2 { // well into the delivery
+			m.killAfter(cmd, ended, time.Duration(random.IntN(1500))*time.Millisecond)
+		} else { // while events are being appended, if it can be
+			size := 0
+			for _, body := range made {
+				size += len(body)
+			}
+			m.killAtSize(t, cmd, ended, int64(random.IntN(size)))
+		}
+		<-ended
 		now := m.account(t).Appended.Batches
 		reached := int(now - appended)
 		appended = now
@@ -345,7 +390,7 @@ func TestDeliverKilled(t *testing.T) {
 		require.True(t, want[body], "arrived, and was never made like that")
 		repeats += times - 1
 	}
-	require.NotEmpty(t, want)
+	require.Positive(t, amid, "no round was killed while events were being appended")
 	require.Len(t, m.em.UUIDs(), int(a.Appended.Visitors), "repeats have equal uuids")
 	fmt.Printf("kill -9: %d rounds (%d while appending), %d bodies in the outbox, all arrived, %d of them again\n",
 		killRounds(t), amid, appended, repeats)
