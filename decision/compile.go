@@ -98,9 +98,10 @@ func (c *compiler) compile() {
 	c.attributes()
 	c.audiences()
 	c.indexRules()
-	c.injectFeatureRollouts()
+	flags := c.uniqueFlags()
+	c.injectFeatureRollouts(flags)
 	c.holdouts()
-	for _, w := range c.uniqueFlags() {
+	for _, w := range flags {
 		c.flag(w)
 	}
 	c.legacyExperiments()
@@ -234,9 +235,8 @@ func (c *compiler) indexRules() {
 
 // injectFeatureRollouts lets experiments of type "fr" fall through to the first
 // variation of their flag's everyone-else rule. Source: datafile.md section 4.4.
-func (c *compiler) injectFeatureRollouts() {
-	for i := range c.w.flags {
-		f := &c.w.flags[i]
+func (c *compiler) injectFeatureRollouts(flags []*wireFlag) {
+	for i, f := range flags {
 		ro := c.rollouts[f.rolloutID]
 		if ro == nil || len(ro.rules) == 0 {
 			continue
@@ -246,6 +246,7 @@ func (c *compiler) injectFeatureRollouts() {
 			continue
 		}
 		everyone := last.variations[0]
+		everyone.injectedBy = i + 1
 		for _, id := range f.experimentIDs {
 			if w := c.experiments[id]; w != nil && w.typ == "fr" {
 				w.variations = append(w.variations, everyone)

@@ -68,24 +68,38 @@ func (c *compiler) flag(w *wireFlag) {
 	}
 	f.deliveries.end = uint32(len(c.p.rules))
 
+	c.flagVariations(&f)
+	c.p.flags = append(c.p.flags, f)
+}
+
+// flagVariations lists the variations of a flag's rules, the first of each id, and
+// gives every variation what events say of it: the first key of its id. What a
+// later flag lent to an experiment they share isn't among them, though users get
+// it; events don't name it then. Source: datafile.md section 5, events.md EV-21.
+func (c *compiler) flagVariations(f *flag) {
 	if c.firstByID == nil {
 		c.firstByID = map[string]uint32{}
 	}
 	clear(c.firstByID)
-	for i := f.experiments.start; i < f.deliveries.end; i++ {
-		r := &c.p.rules[i]
-		for v := r.variations.start; v < r.variations.end; v++ {
-			id := c.p.variations[v].id
-			first, ok := c.firstByID[id]
-			if !ok {
-				first = v
-				c.firstByID[id] = v
-				f.variations = append(f.variations, v)
-			}
-			c.p.variations[v].eventKey = c.p.variations[first].key
+	if f.experiments.start == f.deliveries.end {
+		return
+	}
+	// The variations of consecutive rules are consecutive.
+	start, end := c.p.rules[f.experiments.start].variations.start, c.p.rules[f.deliveries.end-1].variations.end
+	number := uint32(len(c.p.flags) + 1)
+	for v := start; v < end; v++ {
+		if _, ok := c.firstByID[c.p.variations[v].id]; !ok && c.p.variations[v].injectedBy <= number {
+			c.firstByID[c.p.variations[v].id] = v
+			f.variations = append(f.variations, v)
 		}
 	}
-	c.p.flags = append(c.p.flags, f)
+	for v := start; v < end; v++ {
+		if first, ok := c.firstByID[c.p.variations[v].id]; ok {
+			c.p.variations[v].eventKey = c.p.variations[first].key
+		} else {
+			c.p.variations[v].eventKey, c.p.variations[v].eventID = "", ""
+		}
+	}
 }
 
 // legacyExperiments gives experiments their keys, and a rule to those that no
@@ -136,7 +150,7 @@ func (c *compiler) rule(w *wireRule, ruleType RuleType, f *flag) uint32 {
 
 	r.variations.start = uint32(len(p.variations))
 	for _, v := range w.variations {
-		out := variation{id: v.id, key: v.key, eventKey: v.key, enabled: v.enabled, rule: index, usages: v.usages}
+		out := variation{id: v.id, key: v.key, eventKey: v.key, enabled: v.enabled, rule: index, usages: v.usages, injectedBy: uint32(v.injectedBy)}
 		if isDigits(v.id) { // EV-17
 			out.eventID = v.id
 		}

@@ -131,6 +131,8 @@ type variation struct {
 	eventKey  string // key that events carry: the flag's first variation of this id (EV-21)
 	eventID   string // id that events carry; "" is null (EV-17)
 	usages    map[string]string
+
+	injectedBy uint32 // as in the datafile's struct; read while compiling
 }
 
 type audience struct {

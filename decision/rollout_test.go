@@ -2,6 +2,7 @@ package decision
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -100,6 +101,35 @@ func TestSharedFeatureRollout(t *testing.T) {
 			require.Equal(t, row.want, decided(userOf(t, p, "u", ""), flag, 0, nil), "%s of %v", flag, row.flags)
 		}
 	}
+}
+
+// Flags before the one whose rollout lends the variation give it to users, but
+// don't count it among theirs: events name no variation, and it can't be forced.
+// Recorded from Python 5.7.0; a repeated flag key lends by its last content.
+func TestLentVariation(t *testing.T) {
+	build := func(flags ...any) *Project {
+		return compiled(t, file(object{
+			"experiments":  array{ruleOf("1", object{"type": "fr", "trafficAllocation": array{}})},
+			"rollouts":     array{rolloutOf("R", everyoneElse("2"))},
+			"featureFlags": flags,
+		}))
+	}
+	p := build(flagOf("before", "", "1"), flagOf("lender", "R", "1"), flagOf("after", "", "1"))
+	for flag, want := range map[string]string{"before": `"variation_id":null,`, "lender": `"variation_id":"29",`, "after": `"variation_id":"29",`} {
+		u := userOf(t, p, "u", "")
+		require.Equal(t, "else r1 feature-test", decided(u, flag, 0, nil), flag)
+		part := decisionPart(t, p, u, flag, nil)
+		require.Contains(t, part, want, flag)
+		require.Equal(t, flag == "before", strings.Contains(part, `"variation_key":"",`), flag)
+		u.SetForcedDecision(flag, "", "else")
+		want := "else - feature-test"
+		if flag == "before" {
+			want = "else r1 feature-test"
+		}
+		require.Equal(t, want, decided(u, flag, 0, nil), flag)
+	}
+	p = build(flagOf("f", "R", "1"), flagOf("f", "", "1"))
+	require.Equal(t, "- - rollout", decided(userOf(t, p, "u", ""), "f", 0, nil))
 }
 
 // holdout is one that takes everybody.

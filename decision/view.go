@@ -85,7 +85,8 @@ func makeConfig(raw []byte, meta meta) *Config {
 		slotByKey: map[string]uint32{}, segmentByName: map[string]uint32{}, flagByKey: map[string]uint32{},
 	}
 	c.indexRules()
-	c.injectFeatureRollouts()
+	flags := c.uniqueFlags()
+	c.injectFeatureRollouts(flags)
 	v := viewer{c: c, names: map[string]string{}}
 	out := &Config{
 		Revision: meta.revision, SDKKey: meta.sdkKey, EnvironmentKey: meta.environmentKey, Datafile: string(raw),
@@ -99,7 +100,6 @@ func makeConfig(raw []byte, meta meta) *Config {
 		out.Events = append(out.Events, ConfigEvent{e.id, e.key, e.experimentIDs})
 	}
 
-	flags := c.uniqueFlags()
 	firstFlag := map[string]*wireFlag{} // experiment id to the first flag that lists it
 	for _, f := range flags {
 		for _, id := range f.experimentIDs {

@@ -61,6 +61,7 @@ type wireVariation struct {
 	enabled    bool
 	hasEnabled bool
 	usages     map[string]string
+	injectedBy int // number of the flag whose rollout lent the variation; 0: the rule's own
 }
 
 type wireRange struct {
