@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -178,13 +179,14 @@ func TestPage(t *testing.T) {
 	post(t, em, "/v1/events", "{")
 	em.Script("/v1/events", 503)
 	post(t, em, "/v1/events", body(2))
-	fault(t, em, emulator.Fault{Route: "/v3/", Hang: true})
+	fault(t, em, emulator.Fault{Route: "/v3/", Hang: true, Fraction: 0.2, Contains: "a<b", MinBytes: 9})
+	fault(t, em, emulator.Fault{Route: "/v3/", Limit: emulator.Limit{Requests: 5, Per: time.Second}})
 	_, err := em.SetDatafile("broken", []byte("{"))
 	require.NoError(t, err)
 	r := get(t, em, "/")
 	assert.Equal(t, 200, r.status)
 	assert.Equal(t, "text/html; charset=utf-8", r.header.Get("Content-Type"))
-	for _, want := range []string{"not_json", "fault: status 503", "hang", uuid(2), "&lt;script&gt;", em.URL() + "/v1/events", "SdkKeyDemo1", "broken"} {
+	for _, want := range []string{"not_json", "fault: status 503", "hang, 20 % of them, with &#34;a&lt;b&#34;, from 9 bytes", "status 429 beyond 5 requests in 1s", uuid(2), "&lt;script&gt;", em.URL() + "/v1/events", "SdkKeyDemo1", "broken"} {
 		assert.Contains(t, r.body, want)
 	}
 	assert.NotContains(t, r.body, "<script>")

@@ -67,16 +67,14 @@ func (e *Emulator) cloud(route Route, handle func(*call) reply) http.Handler {
 			a.Fault = fault.name()
 		}
 		if fault != nil && fault.Cut == CutBefore {
-			if err := e.inbox.add(a); err != nil {
-				e.log.Error("attempt not recorded", "error", err)
-			}
-			cut(w)
+			e.drop(w, a)
 			return
 		}
 		if !hasBody && !readBody(w, r, a) {
 			return
 		}
 		if fault != nil && !wait(r.Context(), e.closing, fault.Delay) {
+			e.drop(w, a)
 			return
 		}
 		answer := reply{status: http.StatusOK}
@@ -111,6 +109,15 @@ func (e *Emulator) cloud(route Route, handle func(*call) reply) http.Handler {
 	})
 }
 
+// drop records an attempt that came to nothing, and closes its connection: to
+// return without an answer would be a 200.
+func (e *Emulator) drop(w http.ResponseWriter, a *Attempt) {
+	if err := e.inbox.add(a); err != nil {
+		e.log.Error("attempt not recorded", "error", err)
+	}
+	cut(w)
+}
+
 // readBody reads a request's body; false if it has answered already, or nobody
 // is there to answer to.
 func readBody(w http.ResponseWriter, r *http.Request, a *Attempt) bool {
@@ -120,7 +127,9 @@ func readBody(w http.ResponseWriter, r *http.Request, a *Attempt) bool {
 		send(w, r, problem(http.StatusRequestEntityTooLarge, "too large"))
 		return false
 	}
-	a.Body = body
+	if a.Body = body; err != nil {
+		cut(w)
+	}
 	return err == nil
 }
 

@@ -160,8 +160,11 @@ func (f *Fault) name() string {
 	case f.Cut != CutNone:
 		parts = append(parts, "cut "+string(f.Cut))
 	}
-	if f.Status != 0 {
+	switch {
+	case f.Status != 0:
 		parts = append(parts, "status "+strconv.Itoa(f.Status))
+	case f.Limit.Requests > 0 && !f.isSilent():
+		parts = append(parts, "status 429")
 	}
 	switch {
 	case f.BrokenJSON:
@@ -173,6 +176,24 @@ func (f *Fault) name() string {
 		parts = append(parts, "headers")
 	}
 	return strings.Join(parts, ", ")
+}
+
+// conditions says when it applies, for people; "" for always.
+func (f *Fault) conditions() string {
+	var text strings.Builder
+	if f.Limit.Requests > 0 {
+		fmt.Fprintf(&text, " beyond %d requests in %s", f.Limit.Requests, f.Limit.Per)
+	}
+	if f.Fraction > 0 {
+		fmt.Fprintf(&text, ", %g %% of them", 100*f.Fraction)
+	}
+	if f.Contains != "" {
+		fmt.Fprintf(&text, ", with %q", f.Contains)
+	}
+	if f.MinBytes > 0 {
+		fmt.Fprintf(&text, ", from %d bytes", f.MinBytes)
+	}
+	return text.String()
 }
 
 // A StandingFault is a fault that was set, with what it has done so far.

@@ -183,6 +183,31 @@ func TestFaultDelay(t *testing.T) {
 	assert.Len(t, em.Received(), 1)
 }
 
+// A request that is still waiting when its client or the emulator leaves has had
+// no effect, and nobody is told otherwise.
+func TestFaultDelayCutShort(t *testing.T) {
+	em := start(t)
+	fault(t, em, emulator.Fault{Route: "/v1/events", Delay: time.Hour})
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	r := doContext(t, ctx, http.MethodPost, em.URL()+"/v1/events", body(1))
+	require.ErrorIs(t, r.err, context.DeadlineExceeded)
+	require.NoError(t, em.Await(t.Context(), func() bool { return em.Requests(emulator.RouteEvents) == 1 }))
+	a := em.Attempts("")[0]
+	assert.False(t, a.Accepted)
+	assert.Zero(t, a.Status)
+	assert.Equal(t, body(1), string(a.Body))
+
+	var group sync.WaitGroup
+	var late result
+	group.Go(func() { late = post(t, em, "/v1/events", body(2)) })
+	require.Eventually(t, func() bool { return em.Faults()[0].Hits == 2 }, 10*time.Second, time.Millisecond)
+	require.NoError(t, em.Close())
+	group.Wait()
+	assert.Error(t, late.err)
+	assert.Empty(t, em.Received())
+}
+
 func TestFaultFraction(t *testing.T) {
 	run := func(seed uint64) (failed []bool) {
 		em := start(t)

@@ -34,11 +34,7 @@ func (e *Emulator) page(w http.ResponseWriter, r *http.Request) {
 	}
 	faults := []fault{}
 	for _, f := range e.Faults() {
-		name := f.name()
-		if f.Limit.Requests > 0 {
-			name = "rate limit " + name
-		}
-		faults = append(faults, fault{f.ID, f.Hits, f.Route, name, f.Left})
+		faults = append(faults, fault{f.ID, f.Hits, f.Route, f.name() + f.conditions(), f.Left})
 	}
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
