@@ -34,7 +34,11 @@ func (d *Decision) Activation() (Impression, bool) {
 	}
 	im := d.impression()
 	im.FlagKey, im.RuleType, im.IsEnabled, im.CMABUUID, im.fragment = "", RuleLegacy, true, "", -1
-	im.VariationKey = d.p.variations[d.variation].key
+	v := &d.p.variations[d.variation] // the rule's own, whatever a flag calls its id
+	im.VariationKey, im.VariationID = v.key, ""
+	if isDigits(v.id) {
+		im.VariationID = v.id
+	}
 	return im, true
 }
 

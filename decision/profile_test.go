@@ -170,6 +170,15 @@ func TestMalformedProfiles(t *testing.T) {
 	require.Equal(t, []string{fresh}, s.saved)
 }
 
+// Attributes can't make a decision sticky, as they can in one SDK. Source:
+// sdk-differences.md row 81.
+func TestStickyAttribute(t *testing.T) {
+	p := stickyProject(t)
+	u := userOf(t, p, "u", `{"$opt_experiment_bucket_map":{"1":{"variation_id":"12"}}}`)
+	require.Equal(t, "v1 r1 feature-test", decided(u, "f", 0, nil))
+	require.Equal(t, "v1 r1 feature-test", decided(u, "f", 0, &Env{Profiles: &profileStore{}}))
+}
+
 // Not saved: whatever didn't come from bucketing an experiment. Source: DC-33.
 func TestNotSaved(t *testing.T) {
 	p := stickyProject(t)

@@ -128,6 +128,12 @@ func TestLentVariation(t *testing.T) {
 		}
 		require.Equal(t, want, decided(u, flag, 0, nil), flag)
 	}
+	experiment, ok := p.Experiment(t.Context(), userOf(t, p, "u", ""), "r1", 0, nil)
+	require.True(t, ok)
+	activation, ok := experiment.Activation()
+	require.True(t, ok)
+	require.Equal(t, "29 else", activation.VariationID+" "+activation.VariationKey, "an activation names what the experiment has")
+
 	p = build(flagOf("f", "R", "1"), flagOf("f", "", "1"))
 	require.Equal(t, "- - rollout", decided(userOf(t, p, "u", ""), "f", 0, nil))
 }
