@@ -28,11 +28,11 @@ func TestWorkedExample(t *testing.T) {
 			Attributes map[string]any
 			Segments   []string
 			Forced     [][3]*string // flag, rule or null, variation
-			Variation *string
-			Enabled   bool
-			Rule      *string
-			Variables json.RawMessage
-			Event     *struct {
+			Variation  *string
+			Enabled    bool
+			Rule       *string
+			Variables  json.RawMessage
+			Event      *struct {
 				ExperimentID string  `json:"experiment_id"`
 				VariationID  *string `json:"variation_id"`
 				RuleType     string  `json:"rule_type"`

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"sync"
+	"time"
 )
 
 // life is when a client's background work begins and ends, and who waits for it.
@@ -77,7 +78,12 @@ func (l *life) goAlong(ctx context.Context, f func(context.Context)) bool {
 	return true
 }
 
-// end ends the background work and waits for it, or for the end of ctx.
+// lastMoment is what background work that has been told to end may take for it when
+// there is no time left.
+const lastMoment = time.Second
+
+// end ends the background work and waits for it, or for the end of ctx and the last
+// moment.
 func (l *life) end(ctx context.Context) error {
 	l.mu.Lock()
 	l.isEnded = true
@@ -94,6 +100,13 @@ func (l *life) end(ctx context.Context) error {
 	case <-over:
 		return nil
 	case <-ctx.Done():
+	}
+	timer := time.NewTimer(lastMoment)
+	defer timer.Stop()
+	select {
+	case <-over:
+		return nil
+	case <-timer.C:
 		return context.Cause(ctx)
 	}
 }
