@@ -64,7 +64,7 @@ func newEmulator(t *testing.T) *emulator.Server {
 // deadline is the context of a test that must come to its end.
 func deadline(t *testing.T) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }
