@@ -1,7 +1,6 @@
 package decision
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -147,7 +146,7 @@ func TestVersionOfDatafile(t *testing.T) {
 		}
 	}
 	_, err := Compile(changed(t, "revision", "5"))
-	require.False(t, errors.Is(err, ErrUnsupportedVersion))
+	require.NotErrorIs(t, err, ErrUnsupportedVersion)
 	// Versions 2 and 3 have no flags.
 	require.Nil(t, faultsOf(t, []byte(`{"version":"2","accountId":"","projectId":"","revision":"","attributes":[],"events":[],"audiences":[],"groups":[],"experiments":[]}`)))
 }

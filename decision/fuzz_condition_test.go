@@ -55,13 +55,7 @@ func (r *reference) tree(v any, leaf func(any) truth) truth {
 	if len(results) == 0 {
 		return isUnknown
 	}
-	switch results[0] {
-	case isTrue:
-		return isFalse
-	case isFalse:
-		return isTrue
-	}
-	return isUnknown
+	return map[truth]truth{isTrue: isFalse, isFalse: isTrue, isUnknown: isUnknown}[results[0]]
 }
 
 // rule judges a tree over audience ids.

@@ -63,7 +63,7 @@ func TestEnabledFlagsOnly(t *testing.T) {
 	some := p.DecideKeys(t.Context(), nil, u, keys, EnabledFlagsOnly, nil)
 	require.Equal(t, "nope on delivery", listed(some))
 	require.Equal(t, []string{"1·11·feature-test", "2·21·feature-test"}, sent(some...))
-	require.Equal(t, "on delivery", listed(p.DecideAll(t.Context(), nil, u, EnabledFlagsOnly|EnabledFlagsOnly, nil)))
+	require.Equal(t, "on delivery", listed(p.DecideAll(t.Context(), nil, u, EnabledFlagsOnly, nil)))
 	for _, key := range []string{"off", "none", "nope", "on"} {
 		d := p.Decide(t.Context(), u, key, EnabledFlagsOnly, nil)
 		require.True(t, d.IsListed(), key)

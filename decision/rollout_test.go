@@ -159,7 +159,7 @@ func TestHoldouts(t *testing.T) {
 			"holdouts":     global, "localHoldouts": local,
 		})
 	}
-	on := func(rules ...any) object { return object{"includedRules": array(rules)} }
+	on := func(rules ...any) object { return object{"includedRules": rules} }
 	nobody := object{"trafficAllocation": array{}}
 	for name, row := range map[string]struct {
 		global, local array

@@ -58,7 +58,7 @@ func walkWorld(t *testing.T, on ...string) world {
 	}
 	held := func(id string, isOn bool, rules ...any) object {
 		return object{
-			"id": id, "key": id, "status": "Running", "audienceIds": array{}, "includedRules": array(rules),
+			"id": id, "key": id, "status": "Running", "audienceIds": array{}, "includedRules": rules,
 			"variations": array{object{"id": id + "v", "key": id}}, "trafficAllocation": all(isOn, id+"v"),
 		}
 	}
