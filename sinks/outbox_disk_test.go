@@ -391,4 +391,3 @@ func TestOutboxAppendAll(t *testing.T) {
 	require.ErrorIs(t, err, syscall.EIO)
 	require.Zero(t, n)
 }
-
