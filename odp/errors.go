@@ -141,11 +141,12 @@ func ClassOf(err error) Class {
 
 // IsTransient is the one question that decides whether asking or sending again may
 // help: network errors, 429 and 5xx, a breaker that is open, a datafile that is to
-// come, a queue that is full, a call that was given up. All else stays as it is.
+// come, a queue that is full, a call that was given up or came after Close. All else
+// stays as it is.
 // Source: odp.md OD-33, OD-P5, OD-P11.
 func IsTransient(err error) bool {
 	switch ClassOf(err) {
-	case NetworkError, CircuitOpen, NotReady, Cancelled, Full:
+	case NetworkError, CircuitOpen, NotReady, Cancelled, Full, Closed:
 		return true
 	case HTTPError:
 		var e *Error

@@ -146,10 +146,10 @@ func (s *Segments) Reset(ctx context.Context) {
 func (s *Segments) ready() (*state, Result) {
 	st := s.state.Load()
 	switch {
-	case s.cfg.IsDisabled:
-		return nil, Result{Err: fetchError(ErrDisabled)}
 	case st == nil:
 		return nil, Result{Err: fetchError(ErrNotReady)}
+	case s.cfg.IsDisabled:
+		return nil, Result{Err: fetchError(ErrDisabled)}
 	case !st.IsIntegrated():
 		return nil, Result{Err: fetchError(ErrNotIntegrated)}
 	case len(st.Segments) == 0:

@@ -45,7 +45,7 @@ func TestNotReady(t *testing.T) {
 	s.Update(t.Context(), Integration{PublicKey: "k", Segments: []string{"vip"}})
 	both(ErrNotIntegrated)
 	s = newOne(true)
-	both(ErrDisabled)
+	both(ErrNotReady)
 	s.Update(t.Context(), Integration{Host: "http://odp.test", PublicKey: "k", Segments: []string{"vip"}})
 	both(ErrDisabled)
 
@@ -90,7 +90,8 @@ func TestUpdate(t *testing.T) {
 			require.Equal(t, want, f.requests())
 			last := f.asked[len(f.asked)-1]
 			if row.isChanged {
-				require.Equal(t, row.next, Integration{last.Host, last.PublicKey, last.Segments})
+				asked := Integration{last.Host, last.PublicKey, last.Segments}
+				require.Equal(t, row.next, asked)
 			}
 			s.Update(t.Context(), Integration{})
 			require.ErrorIs(t, s.Fetch(t.Context(), User{Value: "u"}, 0).Err, ErrNotIntegrated)

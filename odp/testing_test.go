@@ -42,7 +42,9 @@ func newSegments(t testing.TB, i Integration, change func(*Config)) *Segments {
 }
 
 // queries are the requests for segments so far.
-func queries(em *emulator.Server) []emulator.Attempt { return em.Attempts(string(emulator.RouteSegments)) }
+func queries(em *emulator.Server) []emulator.Attempt {
+	return em.Attempts(string(emulator.RouteSegments))
+}
 
 // deadline is the context of a test that must come to its end.
 func deadline(t testing.TB) context.Context {
