@@ -326,7 +326,7 @@ func TestFetchQualifiedSegmentsAsync(t *testing.T) {
 	cancel()
 	require.ErrorIs(t, fetch.Wait(t.Context()), context.Canceled)
 	ended := make(chan error, 1)
-	fetch = u.FetchQualifiedSegmentsAsync(t.Context(), func(err error) { ended <- err })
+	u.FetchQualifiedSegmentsAsync(t.Context(), func(err error) { ended <- err })
 	require.NoError(t, c.Close(t.Context()))
 	select {
 	case err := <-ended:
