@@ -29,6 +29,7 @@ type Client struct {
 	poster         *sinks.Poster // nil: events go another way
 	workers        sync.Pool     // of *worker
 	closePredictor func()
+	odp            ownODP
 	life           *life
 	closeErr       error    // of the first Close; guarded by life.closed
 	lost           throttle // of lines about events that were not taken
@@ -75,6 +76,9 @@ func New(options ...Option) (*Client, error) {
 		c.stopListening()
 		return nil, fmt.Errorf("new client: %w", err)
 	}
+	if err := c.openODP(); err != nil {
+		return nil, errors.Join(fmt.Errorf("new client: %w", err), c.Close(context.Background()))
+	}
 	return c, nil
 }
 
@@ -112,6 +116,7 @@ func (c *Client) Start() {
 		return nil
 	})
 	c.startProcessor()
+	c.startODP()
 }
 
 func (c *Client) startProcessor() {
@@ -147,6 +152,7 @@ func (c *Client) Flush() {
 	if p, ok := c.processor.(interface{ flush() }); ok {
 		p.flush()
 	}
+	c.flushODP()
 }
 
 // Close takes no more events, delivers those taken, and ends all background work.
@@ -169,11 +175,12 @@ func (c *Client) Close(ctx context.Context) error {
 	defer close(c.life.closed)
 	if !hasStarted {
 		c.startProcessor() // what was taken is delivered all the same
+		c.startODP()
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.settings.events.closeTimeout)
 	defer cancel()
 	var faults []error
-	faults = append(faults, c.processor.Close(ctx))
+	faults = append(faults, c.processor.Close(ctx), c.closeODP(ctx))
 	c.stopListening()
 	if err := c.life.end(ctx); err != nil {
 		faults = append(faults, fmt.Errorf("close client: background work goes on: %w", err))

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"sortition/odp"
 	"sortition/sinks"
 )
 
@@ -40,12 +41,11 @@ var (
 	// ErrEmptyKey: a key that must not be empty is. Source: legacy-api.md LG-2.
 	ErrEmptyKey = errors.New("key is empty")
 
-	// ErrODPDisabled: ODP is switched off, or nothing fetches segments.
-	// Source: pages.md O-1.
-	ErrODPDisabled = errors.New("ODP is not enabled")
+	// ErrODPDisabled: ODP is switched off. Source: pages.md O-1.
+	ErrODPDisabled error = odp.ErrDisabled
 	// ErrODPNotIntegrated: the datafile names no host or no public key of ODP.
 	// Source: pages.md O-1, odp.md section 1.
-	ErrODPNotIntegrated = errors.New("project is not integrated with ODP")
+	ErrODPNotIntegrated error = odp.ErrNotIntegrated
 )
 
 // An EventError hands back events that were not delivered, in one batch, and says

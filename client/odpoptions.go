@@ -5,9 +5,7 @@ import (
 	"time"
 )
 
-// odpSettings are the settings of config.md section 6 that are about ODP. What the
-// client itself uses of them is isDisabled and fetcher; the others are for the
-// fetcher and the sender that the client makes when none is given.
+// odpSettings are the settings of config.md section 6 that are about ODP.
 type odpSettings struct {
 	isDisabled         bool
 	fetcher            SegmentFetcher
@@ -63,48 +61,46 @@ type ODPEventSender interface {
 func WithoutODP() Option { return func(s *settings) { s.odp.isDisabled = true } }
 
 // WithSegmentFetcher sets what fetches qualified segments: the SDKs' ODP segment
-// manager. The settings of cache and timeout are its own affair then. Without one,
-// this version of the client fetches no segments ([ErrODPDisabled]).
+// manager. The settings of cache and timeout are its own affair then. Default:
+// the client's own, [odp.Segments].
 // Source: pages.md O-6.
 func WithSegmentFetcher(f SegmentFetcher) Option { return func(s *settings) { s.odp.fetcher = f } }
 
-// The following settings are taken and kept for the client's own ODP, which this
-// version does not have yet: they have no effect before it does.
-
-// WithODPEventSender sets what sends ODP events. It is kept, without effect yet.
+// WithODPEventSender sets what sends ODP events, once they were checked. Default: the
+// client's own, [odp.Events].
 // Source: pages.md O-6.
 func WithODPEventSender(sender ODPEventSender) Option {
 	return func(s *settings) { s.odp.sender = sender }
 }
 
 // WithSegmentsCache sets the cache of segments; size and timeout are ignored then.
-// It is kept, without effect yet. Source: pages.md O-5.
+// Source: pages.md O-5.
 func WithSegmentsCache(cache SegmentsCache) Option { return func(s *settings) { s.odp.cache = cache } }
 
 // WithSegmentsCacheSize sets how many users' segments are kept. Default 10,000; 0
-// disables the cache. It is kept, without effect yet. Source: pages.md O-2.
+// disables the cache. Source: pages.md O-2.
 func WithSegmentsCacheSize(users int) Option { return func(s *settings) { s.odp.cacheSize = users } }
 
 // WithSegmentsCacheTimeout sets how long a user's segments are good. Default 10
-// minutes; 0 is forever. It is kept, without effect yet. Source: pages.md O-3.
+// minutes; 0 is forever. Source: pages.md O-3.
 func WithSegmentsCacheTimeout(timeout time.Duration) Option {
 	return func(s *settings) { s.odp.cacheTimeout = timeout }
 }
 
 // WithSegmentRequestTimeout bounds one request for segments. 0 stands for the
-// default, 10 s. It is kept, without effect yet. Source: pages.md O-7.
+// default, 10 s. Source: pages.md O-7.
 func WithSegmentRequestTimeout(timeout time.Duration) Option {
 	return func(s *settings) { s.odp.segmentTimeout = orDefault(timeout, DefaultODPRequestTimeout) }
 }
 
 // WithODPEventRequestTimeout bounds one request that sends ODP events. 0 stands for
-// the default, 10 s. It is kept, without effect yet. Source: pages.md O-7.
+// the default, 10 s. Source: pages.md O-7.
 func WithODPEventRequestTimeout(timeout time.Duration) Option {
 	return func(s *settings) { s.odp.eventTimeout = orDefault(timeout, DefaultODPRequestTimeout) }
 }
 
 // WithODPEventFlushInterval sets how long ODP events wait for a batch. Default 1 s;
-// 0 sends batches of one. It is kept, without effect yet. Source: pages.md O-7, O-8.
+// 0 sends batches of one. Source: pages.md O-7, O-8.
 func WithODPEventFlushInterval(interval time.Duration) Option {
 	return func(s *settings) { s.odp.eventFlushInterval = interval }
 }

@@ -93,10 +93,12 @@ func (u *UserContext) fetch(ctx context.Context, options []SegmentOptions) ([]st
 	if len(q.Segments) == 0 {
 		return nil, nil
 	}
-	if c.settings.odp.fetcher == nil {
-		return nil, fmt.Errorf("fetch segments: %w: there is no segment fetcher", ErrODPDisabled)
+	fetcher := c.settings.odp.fetcher
+	if fetcher == nil {
+		c.odp.use(ctx, p)
+		fetcher = &c.odp
 	}
-	segments, err := c.settings.odp.fetcher.FetchSegments(ctx, q)
+	segments, err := fetcher.FetchSegments(ctx, q)
 	if err != nil {
 		return nil, fmt.Errorf("fetch segments: %w", err)
 	}

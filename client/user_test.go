@@ -255,7 +255,6 @@ func TestFetchQualifiedSegments(t *testing.T) {
 
 	// Each way there is nothing to ask.
 	off, _ := newClient(t, integrated(t), WithSegmentFetcher(fetcher), WithoutODP())
-	without, _ := newClient(t, integrated(t))
 	apart, _ := newClient(t, worked(t), WithSegmentFetcher(fetcher))
 	waiting, err := New(WithSDKKey("k"), WithSegmentFetcher(fetcher))
 	require.NoError(t, err)
@@ -272,7 +271,6 @@ func TestFetchQualifiedSegments(t *testing.T) {
 		require.ErrorIs(t, u.FetchQualifiedSegmentsAsync(t.Context(), func(err error) { called <- err }).Wait(t.Context()), want)
 		require.ErrorIs(t, <-called, want)
 	}
-	require.ErrorIs(t, without.NewUser("u8", nil).FetchQualifiedSegments(t.Context()), ErrODPDisabled)
 	require.Len(t, asked, numAsked)
 
 	// No audience asks for a segment: nothing is fetched.

@@ -1,0 +1,274 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"sortition/decision"
+	"sortition/odp"
+	"sortition/sinks"
+)
+
+// odp.go is the client's own ODP: what fetches segments and sends ODP events unless
+// the program brings something in its place.
+
+// ownODP holds its parts; each is nil if the program has its own, or ODP is disabled.
+type ownODP struct {
+	segments *odp.Segments
+	events   *odp.Events
+	outbox   *sinks.Outbox // nil: events wait in memory
+	known    atomic.Pointer[decision.Project]
+}
+
+// openODP makes the parts. Nothing is started.
+func (c *Client) openODP() error {
+	s := &c.settings.odp
+	if s.isDisabled {
+		return nil
+	}
+	if s.fetcher == nil {
+		cfg := odp.DefaultConfig()
+		cfg.CacheSize, cfg.CacheTimeout, cfg.RequestTimeout = s.cacheSize, s.cacheTimeout, s.segmentTimeout
+		cfg.Transport, cfg.Logger = c.settings.transport, c.log
+		if s.cache != nil {
+			cfg.Cache = s.cache
+		}
+		var err error
+		if c.odp.segments, err = odp.NewSegments(cfg); err != nil {
+			return err
+		}
+	}
+	if s.sender == nil {
+		return c.openODPEvents()
+	}
+	return nil
+}
+
+func (c *Client) openODPEvents() error {
+	s, events := &c.settings.odp, &c.settings.events
+	cfg := odp.DefaultEventsConfig()
+	cfg.Sender = odp.Sender{Name: c.settings.identity.Name, Version: c.settings.identity.Version}
+	cfg.RequestTimeout, cfg.FlushInterval = s.eventTimeout, max(s.eventFlushInterval, 0)
+	cfg.Transport, cfg.Logger, cfg.CloseTimeout = c.settings.transport, c.log, events.closeTimeout
+	cfg.OnFailure = c.odpFailed
+	if events.outbox != "" {
+		o := sinks.OutboxOptions{
+			Sync: events.outboxOptions.Sync, SyncEvery: events.outboxOptions.SyncEvery, MaxBytes: events.outboxOptions.MaxBytes,
+			MaxAge: events.outboxOptions.MaxAge, WhenFull: events.whenFull(),
+			Concurrency: 4 * 10, // events meet in batches of ten while they are being delivered
+		}
+		var err error
+		if c.odp.outbox, err = sinks.OpenOutbox(filepath.Join(events.outbox, "odp"), o); err != nil {
+			return fmt.Errorf("for ODP events: %w", err)
+		}
+		cfg.Queue = odpQueue{c.odp.outbox}
+	}
+	var err error
+	c.odp.events, err = odp.NewEvents(cfg)
+	return err
+}
+
+// startODP starts the delivery of ODP events.
+func (c *Client) startODP() {
+	o := &c.odp
+	if o.events != nil {
+		c.runAlong("ODP events", o.events.Run)
+	}
+	if o.outbox != nil {
+		c.runAlong("outbox of ODP events", func(ctx context.Context) error {
+			err := o.outbox.Run(ctx, o.deliver)
+			if errors.Is(err, ErrClosed) {
+				return nil
+			}
+			return err
+		})
+	}
+}
+
+// flushODP sends the ODP events held now.
+func (c *Client) flushODP() {
+	if c.odp.events != nil {
+		c.odp.events.Flush()
+	}
+}
+
+// closeODP delivers what was taken, until ctx ends. What is in an outbox then stays.
+func (c *Client) closeODP(ctx context.Context) error {
+	o := &c.odp
+	var faults []error
+	if o.outbox != nil {
+		c.flushODP()
+		if err := o.outbox.Wait(ctx); err != nil {
+			c.log.Warn("ODP events stay in the outbox", slog.Uint64("events", o.outbox.Account().Pending.Visitors), slog.Any("error", err))
+		}
+		faults = append(faults, o.outbox.Close())
+	}
+	if o.events != nil {
+		remains, err := o.events.Close(ctx)
+		for _, b := range remains {
+			c.odpFailed(b, context.Cause(ctx))
+		}
+		faults = append(faults, err)
+	}
+	if o.segments != nil {
+		o.segments.Close()
+	}
+	return errors.Join(faults...)
+}
+
+// use tells the parts of the datafile in force, if it is another than before.
+func (o *ownODP) use(ctx context.Context, p *decision.Project) {
+	if o.known.Load() == p {
+		return
+	}
+	var i odp.Integration
+	i.Host, i.PublicKey = p.ODP()
+	i.Segments = p.Segments()
+	if o.segments != nil {
+		o.segments.Update(ctx, i)
+	}
+	if o.events != nil {
+		o.events.Update(i)
+	}
+	o.known.Store(p)
+}
+
+// FetchSegments asks by cache and GraphQL.
+func (o *ownODP) FetchSegments(ctx context.Context, q SegmentQuery) ([]string, error) {
+	var options odp.Options
+	if q.Options&IgnoreSegmentsCache != 0 {
+		options |= odp.IgnoreCache
+	}
+	if q.Options&ResetSegmentsCache != 0 {
+		options |= odp.ResetCache
+	}
+	r := o.segments.Fetch(ctx, odp.User{Value: q.UserID}, options)
+	var e *odp.Error
+	if errors.As(r.Err, &e) {
+		if e.Class == odp.Closed {
+			return nil, ErrClosed
+		}
+		return nil, e // without what the caller says too
+	}
+	return r.Segments, r.Err
+}
+
+// SegmentsStats are the counters of the client's own fetching; all are 0 if the
+// program brought a fetcher, or ODP is disabled.
+func (c *Client) SegmentsStats() odp.Stats {
+	if c.odp.segments == nil {
+		return odp.Stats{}
+	}
+	return c.odp.segments.Stats()
+}
+
+// SendODPEvent sends an event to ODP. It returns when the event is queued; with
+// [WithOutbox], when it is on disk. What then can't be delivered goes to the error
+// handler as an [ODPEventError], or into the outbox's refused batches.
+//
+// The error wraps [ErrNotReady], [ErrODPDisabled], [ErrODPNotIntegrated], [ErrClosed],
+// [ErrFull], or says what is wrong with the event. Source: odp.md section 5, OD-P6.
+func (c *Client) SendODPEvent(ctx context.Context, e ODPEvent) error {
+	err := c.sendODPEvent(ctx, e)
+	switch {
+	case errors.Is(err, odp.ErrFull):
+		err = fmt.Errorf("%w: %w", ErrFull, err)
+	case errors.Is(err, odp.ErrClosed):
+		err = fmt.Errorf("%w: %w", ErrClosed, err)
+	}
+	if err != nil {
+		return fmt.Errorf("send ODP event: %w", err)
+	}
+	return nil
+}
+
+func (c *Client) sendODPEvent(ctx context.Context, e ODPEvent) error {
+	event := odp.Event{Type: e.Type, Action: e.Action, Identifiers: e.Identifiers, Data: e.Data}
+	if c.life.isClosed() {
+		return ErrClosed
+	}
+	p := c.source.Current()
+	if p == nil {
+		return ErrNotReady
+	}
+	if c.settings.odp.isDisabled {
+		return ErrODPDisabled
+	}
+	c.odp.use(ctx, p)
+	if c.odp.events != nil {
+		err := c.odp.events.SendEvent(ctx, event)
+		var own *odp.Error
+		if errors.As(err, &own) {
+			return own
+		}
+		return err
+	}
+	if host, _ := p.ODP(); host == "" {
+		return ErrODPNotIntegrated
+	}
+	event.ID = "checked"
+	if _, err := odp.AppendEvent(nil, &event, odp.Sender{}); err != nil {
+		return err
+	}
+	return c.settings.odp.sender.SendODPEvent(ctx, e)
+}
+
+// An ODPEventError hands back ODP events that were not delivered, in one batch, and
+// says why. Nobody sends them again. Its text holds nothing of them; its Body does.
+type ODPEventError struct {
+	Host   string
+	Body   []byte // a JSON array of events
+	Events int
+	// IsPermanent: ODP refused them for good.
+	IsPermanent bool
+	Err         error
+}
+
+func (e *ODPEventError) Error() string {
+	return fmt.Sprintf("batch of %d ODP events not delivered: %v", e.Events, e.Err)
+}
+
+func (e *ODPEventError) Unwrap() error { return e.Err }
+
+func (c *Client) odpFailed(b odp.EventBatch, err error) {
+	c.fail(&ODPEventError{Host: b.Host, Body: b.Body, Events: b.Events, IsPermanent: !odp.IsTransient(err), Err: err})
+}
+
+// odpQueue keeps ODP events in an outbox: one a batch, so that each is on disk when it
+// is taken. The integration's key stands behind the address as its fragment, which
+// HTTP doesn't send.
+type odpQueue struct{ outbox *sinks.Outbox }
+
+// Append brings an event to the disk.
+func (q odpQueue) Append(ctx context.Context, r odp.Record) error {
+	_, err := q.outbox.Append(ctx, sinks.Batch{Endpoint: r.Host + "#" + r.PublicKey, Visitors: 1, Body: r.Event})
+	return err
+}
+
+// deliver delivers an event of the outbox.
+func (o *ownODP) deliver(ctx context.Context, b sinks.Batch) (sinks.Result, error) {
+	at := strings.LastIndexByte(b.Endpoint, '#')
+	if at < 0 {
+		return sinks.Result{Refused: []sinks.Refusal{{Batch: b, Reason: "not an ODP event"}}}, nil
+	}
+	err := o.events.Deliver(ctx, odp.Record{Host: b.Endpoint[:at], PublicKey: b.Endpoint[at+1:], Event: slices.Clone(b.Body)})
+	switch {
+	case err == nil:
+		return sinks.Result{Delivered: 1, Attempts: 1}, nil
+	case odp.IsTransient(err):
+		<-ctx.Done() // the delivery has ended before the outbox has
+		return sinks.Result{Unsent: []sinks.Batch{b}}, err
+	}
+	refusal := sinks.Refusal{Batch: b, Reason: err.Error()}
+	var e *odp.Error
+	if errors.As(err, &e) {
+		refusal.Status = e.Status
+	}
+	return sinks.Result{Refused: []sinks.Refusal{refusal}, Attempts: 1}, nil
+}
