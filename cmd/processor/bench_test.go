@@ -3,11 +3,13 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -26,6 +28,8 @@ import (
 //	            again, without reading or writing anything. Floors: 4 with one
 //	            flag decided per activity, 2 with ten.
 //	x-1worker   two workers against one. Floor: 1.7 on two processors.
+//	x-machine   what two goroutines that share nothing do against one: the most
+//	            that x-1worker could be on the machine as it is now.
 //
 // The loop and the runs take turns, and of each the fastest turn counts: what a
 // noisy machine adds is left out of both sides.
@@ -52,7 +56,7 @@ func BenchmarkAssign(b *testing.B) {
 }
 
 func benchAssign(b *testing.B, datafile, input string, keys []string, lines [][]byte) {
-	reference, one, two := time.Hour, time.Hour, time.Hour
+	reference, one, two, alone, together := time.Hour, time.Hour, time.Hour, time.Hour, time.Hour
 	run := func(workers int) time.Duration {
 		c := &assignCmd{
 			Datafile: datafile, Input: []string{input}, Output: os.DevNull, Stream: "bench", Decide: keys, Workers: workers, Quiet: true,
@@ -66,11 +70,32 @@ func benchAssign(b *testing.B, datafile, input string, keys []string, lines [][]
 		reference = min(reference, jsonLoop(b, lines))
 		one = min(one, run(1))
 		two = min(two, run(2))
+		alone = min(alone, hashes(1))
+		together = min(together, hashes(2))
 	}
 	b.ReportMetric(float64(len(lines))/one.Seconds(), "activities/s")
 	b.ReportMetric(reference.Seconds()/one.Seconds(), "x-json")
 	b.ReportMetric(one.Seconds()/two.Seconds(), "x-1worker")
+	b.ReportMetric(alone.Seconds()/together.Seconds(), "x-machine")
 	b.ReportMetric(0, "ns/op")
+}
+
+// hashes does a fixed amount of work that needs no memory, by some goroutines.
+func hashes(goroutines int) time.Duration {
+	const work = 1_000_000
+	start := time.Now()
+	var all sync.WaitGroup
+	for range goroutines {
+		all.Go(func() {
+			var block [64]byte
+			for range work / goroutines {
+				sum := sha256.Sum256(block[:])
+				block[0] = sum[0]
+			}
+		})
+	}
+	all.Wait()
+	return time.Since(start)
 }
 
 // benchActivities writes activities that all decide the flags of the command
