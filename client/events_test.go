@@ -136,12 +136,21 @@ func TestOwnDispatcher(t *testing.T) {
 	datafile := text(t, worked(t))
 	synctest.Test(t, func(t *testing.T) {
 		errs := &errorLog{}
-		var sent []LogEvent
+		var mu sync.Mutex // guards what follows
+		var log []LogEvent
 		failure := error(nil)
 		dispatcher := dispatcherFunc(func(_ context.Context, e LogEvent) error {
-			sent = append(sent, e)
+			mu.Lock()
+			defer mu.Unlock()
+			log = append(log, e)
 			return failure
 		})
+		sent := func() []LogEvent {
+			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
+			return log
+		}
 		c, err := Open(context.Background(), WithDatafile(datafile), WithEventDispatcher(dispatcher),
 			WithEventFlushInterval(7*time.Second), WithErrorHandler(errs.handle))
 		require.NoError(t, err)
@@ -149,22 +158,22 @@ func TestOwnDispatcher(t *testing.T) {
 		u.Decide(t.Context(), "main")
 		time.Sleep(6 * time.Second)
 		u.Decide(t.Context(), "main")
-		synctest.Wait()
-		require.Empty(t, sent)
+		require.Empty(t, sent())
 		time.Sleep(time.Second)
-		synctest.Wait()
-		require.Len(t, sent, 1, "7 s after the first event")
-		require.Equal(t, "https://logx.optimizely.com/v1/events", sent[0].URL)
+		require.Len(t, sent(), 1, "7 s after the first event")
+		require.Equal(t, "https://logx.optimizely.com/v1/events", sent()[0].URL)
 
+		mu.Lock()
 		failure = errors.New("no network")
+		mu.Unlock()
 		u.Decide(t.Context(), "main")
 		c.Flush()
-		synctest.Wait()
+		require.Len(t, sent(), 2)
 		var back *EventError
 		require.Len(t, errs.all(), 1)
 		require.ErrorAs(t, errs.all()[0], &back)
 		require.ErrorIs(t, back, failure)
-		require.Equal(t, string(sent[1].Params), string(back.Event.Params))
+		require.Equal(t, string(sent()[1].Params), string(back.Event.Params))
 		require.Equal(t, 1, back.Visitors)
 		require.False(t, back.IsPermanent)
 		require.NoError(t, c.Close(t.Context()))
