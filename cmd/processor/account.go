@@ -67,6 +67,7 @@ func (a *assignment) account(w io.Writer, hasRejects bool) {
 	}
 	line("assigned", "%s, %s, in %.1f s (%s/s)", count(t.activities, "activity", "activities"), count(t.decisions, "decision", "decisions"),
 		elapsed.Seconds(), grouped(int64(float64(t.activities)/elapsed.Seconds())))
+	a.odp.account(w)
 	if a.plan.hasEvents {
 		text := count(t.visitors, "event", "events") + " in " + count(t.bodies, "body", "bodies")
 		if t.unknownEvents > 0 {
@@ -79,7 +80,7 @@ func (a *assignment) account(w io.Writer, hasRejects bool) {
 	}
 	if n := t.rejected(); n > 0 {
 		var codes []string
-		for _, code := range schemas.RejectCodes() {
+		for _, code := range append(schemas.RejectCodes(), ReasonSegments) {
 			if t.rejects[code] > 0 {
 				codes = append(codes, string(code)+" "+grouped(t.rejects[code]))
 			}

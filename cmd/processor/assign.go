@@ -38,6 +38,7 @@ type assignCmd struct {
 	Stream  string   `default:"assign" placeholder:"NAME" help:"Name of the stream; part of what ids are made from."`
 
 	deliverFlags
+	odpFlags
 
 	SkipValidation bool `help:"Leave out the datafile's schema validation, as the SDKs' skip_json_validation does."`
 	Workers        int  `placeholder:"N" help:"Workers, one processor each. Default: all processors. The output is the same for any number."`
@@ -64,7 +65,7 @@ A line that can't be used is counted and named, goes to --rejects if given, and 
 is {"file","line","code","detail","input"}; input that is not UTF-8, or longer than 16 MiB, is in "input_base64" instead.
 
 Files appear under their names when they are complete. The odp_events of activities are not looked at.
-` + deliverHelp
+` + deliverHelp + odpHelp
 }
 
 // An assignPlan is a command line that makes sense, with all that was to be read
@@ -103,6 +104,10 @@ func (c *assignCmd) Run(ctx context.Context, std stdio) (err error) {
 		return err
 	}
 	run := newAssignment(plan, outputs, std)
+	if run.odp, err = c.odpFlags.open(ctx, plan.project); err != nil {
+		return err
+	}
+	defer run.odp.close()
 	if delivery != nil {
 		run.deliver = func(r *result) error { return delivery.append(ctx, r) }
 	}
@@ -184,6 +189,7 @@ func (c *assignCmd) plan(start time.Time) (*assignPlan, error) {
 	fault(c.planInputs(p))
 	fault(c.planFiles())
 	fault(c.planSettings(p))
+	fault(c.odpFlags.check())
 	fault(c.deliverFlags.check())
 	if len(faults) > 0 {
 		return nil, usageError{errors.Join(faults...)}

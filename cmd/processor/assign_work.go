@@ -33,6 +33,8 @@ type assignment struct {
 
 	deliver func(*result) error // takes the event bodies of what is written; nil: nobody does
 
+	odp *assignODP // nil: no segments are fetched
+
 	totals totals // belongs to whoever writes
 	live   liveCounts
 }
@@ -151,6 +153,7 @@ type assignWorker struct {
 	activity schemas.Activity
 	chunk    fileio.Chunk
 	out      *result
+	enriched enriched
 	unsent   int // about how many bytes of visitors the batcher holds
 }
 
@@ -212,16 +215,12 @@ func (w *assignWorker) passLongLine(job int64, file *inputFile) error {
 	if err := w.sequence.turn(job); err != nil {
 		return err
 	}
-	rest, ok := file.cutter.(*fileio.LineCutter)
-	if !ok {
-		panic("BUG: only a line cutter cuts lines short")
-	}
 	line := &w.chunk.Lines[0]
 	reject := rejectOf(line.Err)
 	w.out.totals.reject(file, line.Number, reject)
 	w.chunk.Lines = w.chunk.Lines[:0]
 	if w.outputs.rejects == nil {
-		return rest.Rest(io.Discard)
+		return file.cutter.Rest(io.Discard)
 	}
 	head := appendRejectHead(nil, file.base, line.Number, reject)
 	if _, err := w.outputs.rejects.Write(append(head, `,"input_base64":"`...)); err != nil {
@@ -231,7 +230,7 @@ func (w *assignWorker) passLongLine(job int64, file *inputFile) error {
 	if _, err := text.Write(w.chunk.Data); err != nil {
 		return err
 	}
-	if err := rest.Rest(text); err != nil {
+	if err := file.cutter.Rest(text); err != nil {
 		return err
 	}
 	if err := text.Close(); err != nil {
@@ -246,11 +245,22 @@ func (w *assignWorker) assign(ctx context.Context, job int64, file *inputFile) e
 	out, csv := w.out, w.plan.settings.Layout
 	out.totals.blank += int64(w.chunk.Blank)
 	source := schemas.Source{File: file.base}
+	if w.odp != nil {
+		if err := w.enrich(ctx, file); err != nil {
+			return err
+		}
+	}
 	for i := range w.chunk.Lines {
 		line := &w.chunk.Lines[i]
 		data := w.chunk.Data[line.From:line.To]
+		var unknown string // why segments aren't known
+		var reject *schemas.Reject
 		if err := w.decode(file, line, data); err != nil {
-			reject := rejectOf(err)
+			reject = rejectOf(err)
+		} else if w.odp != nil {
+			unknown, reject = w.giveSegments(i)
+		}
+		if reject != nil {
 			out.totals.reject(file, line.Number, reject)
 			if w.outputs.rejects != nil {
 				out.rejects = appendReject(out.rejects, file.base, line.Number, reject, data)
@@ -258,6 +268,7 @@ func (w *assignWorker) assign(ctx context.Context, job int64, file *inputFile) e
 		} else {
 			source.Line = line.Number
 			w.assigner.Assign(ctx, &w.activity, &source, w.plan.now)
+			w.assigner.Record().SegmentsError = unknown
 			out.totals.activities++
 			out.totals.decisions += int64(w.assigner.NumRows())
 			if csv == pipeline.Nested {

@@ -47,7 +47,7 @@ func showProgress(a *assignment, w *os.File, quit chan struct{}) {
 			fmt.Fprint(w, "\r\x1b[K")
 			return
 		case <-ticker.C:
-			fmt.Fprint(w, "\r\x1b[K"+progressLine(a.live.activities.Load(), a.inputs.consumed(), a.inputs.size, time.Since(a.started)))
+			fmt.Fprint(w, "\r\x1b[K"+progressLine(a.live.activities.Load(), a.inputs.consumed(), a.inputs.size, time.Since(a.started))+a.odp.progress())
 		}
 	}
 }
