@@ -25,6 +25,7 @@ type RowReader struct {
 	begun  bool
 	ended  error
 	line   int64 // of the next row
+	isOpen bool  // the rest of a line beyond the limit has not been read
 
 	// How far the next row has been scanned, relative to from.
 	scanned int
@@ -50,10 +51,16 @@ func NewRowReader(source io.Reader, limit int) *RowReader {
 //
 // The error is io.EOF at the end and a read error of the source otherwise,
 // after which reading is over; or a *Reject, with which comes the line at
-// fault, cut to the limit, and after which reading goes on with the line
-// after it. Rejected are lines beyond the limit, and lines with a quote that
-// is not closed before the limit or the end of the text.
+// fault, and after which reading goes on with the line after it. Rejected are
+// lines with a quote that is not closed before the limit or the end of the
+// text, and lines beyond the limit, of which row is the beginning; Rest reads
+// what follows it, and Next passes over it.
 func (r *RowReader) Next() (row []byte, line int64, err error) {
+	if r.isOpen {
+		if err := r.Rest(io.Discard); err != nil {
+			return nil, r.line, err
+		}
+	}
 	for {
 		n := r.scan()
 		size := r.to - r.from
@@ -68,10 +75,10 @@ func (r *RowReader) Next() (row []byte, line int64, err error) {
 			r.fill()
 		case !errors.Is(r.ended, io.EOF) || size == 0:
 			return nil, r.line, r.ended
-		case r.state == inQuotedCell:
-			return r.openQuote("quote not closed before the end")
 		case size > r.limit:
 			return r.tooLong()
+		case r.state == inQuotedCell:
+			return r.openQuote("quote not closed before the end")
 		default:
 			if row, line = r.take(size); len(row) > 0 {
 				return row, line, nil
@@ -132,7 +139,11 @@ func (r *RowReader) tooLong() ([]byte, int64, error) {
 	if bytes.IndexByte(r.buffer[r.from:r.from+r.limit], '\n') >= 0 {
 		return r.openQuote(fmt.Sprintf("quote not closed within %d bytes", r.limit))
 	}
-	return r.skipLine()
+	line := r.line
+	head := r.buffer[r.from : r.from+r.limit]
+	r.from += r.limit
+	r.isOpen = true
+	return head, line, LineTooLong(r.limit)
 }
 
 // openQuote rejects the first line of a row that has no end, and goes on with
@@ -144,29 +155,42 @@ func (r *RowReader) openQuote(what string) ([]byte, int64, error) {
 		n = r.to - r.from
 	}
 	row, line := r.take(n)
-	return row[:min(len(row), r.limit)], line, newReject(RejectBadCSV, "", what, -1)
+	return row, line, newReject(RejectBadCSV, "", what, -1)
 }
 
-// skipLine rejects a line beyond the limit, reading on to its end without
-// keeping what it reads.
-func (r *RowReader) skipLine() ([]byte, int64, error) {
-	line := r.line
-	head := bytes.Clone(r.buffer[r.from : r.from+r.limit])
-	for {
+// Rest writes what follows the beginning of a line beyond the limit, up to its
+// line feed, holding no more of it than a buffer. It may be called once after
+// Next has rejected such a line. The error is w's, or the source's.
+func (r *RowReader) Rest(w io.Writer) error {
+	if !r.isOpen {
+		return nil
+	}
+	for r.isOpen {
 		window := r.buffer[r.from:r.to]
-		if n := bytes.IndexByte(window, '\n'); n >= 0 {
-			r.from += n + 1
-			break
+		n := bytes.IndexByte(window, '\n')
+		isEnd := n >= 0
+		if !isEnd {
+			n = len(window)
 		}
-		r.from = r.to
-		if r.ended != nil {
-			break
+		if _, err := w.Write(window[:n]); err != nil {
+			return err
 		}
-		r.fill()
+		r.from += n
+		switch {
+		case isEnd:
+			r.from++
+			r.isOpen = false
+		case r.ended == nil:
+			r.fill()
+		case errors.Is(r.ended, io.EOF):
+			r.isOpen = false
+		default:
+			return r.ended
+		}
 	}
 	r.line++
 	r.scanned, r.state = 0, cellStart
-	return head, line, LineTooLong(r.limit)
+	return nil
 }
 
 // fill reads more, making room first.

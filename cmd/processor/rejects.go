@@ -24,8 +24,7 @@ func rejectOf(err error) *schemas.Reject {
 //
 // input is the record byte for byte, without the line feed. Text that is not
 // UTF-8 has no JSON string; then there is input_base64 instead. So it is for a
-// line beyond maxLine, which is never held as a whole (see passLongLine). Of a
-// CSV row beyond maxLine, only the first maxLine bytes are kept.
+// line beyond maxLine, which is never held as a whole (see passLongLine).
 func appendReject(dst []byte, file string, line int64, reject *schemas.Reject, input []byte) []byte {
 	dst = appendRejectHead(dst, file, line, reject)
 	if utf8.Valid(input) {

@@ -21,7 +21,7 @@ type Chunk struct {
 	Lines []Line
 	Blank int // blank lines passed over
 	// IsCut: the last line is longer than the limit, Data has only its beginning,
-	// and [LineCutter.Rest] is to be called for the rest of it.
+	// and [Cutter.Rest] is to be called for the rest of it.
 	IsCut bool
 }
 
@@ -45,10 +45,12 @@ const (
 )
 
 // A Cutter cuts an input into chunks. Cut fills c with the next one, and returns
-// io.EOF, with an empty chunk but for Blank, at the end. A Cutter belongs to one
-// goroutine at a time.
+// io.EOF, with an empty chunk but for Blank, at the end. Rest writes what is left
+// of the line that IsCut spoke of, holding no more of it than a buffer. A Cutter
+// belongs to one goroutine at a time.
 type Cutter interface {
 	Cut(c *Chunk) error
+	Rest(w io.Writer) error
 }
 
 // A LineCutter cuts at line feeds. A carriage return before one stays with the
@@ -135,8 +137,7 @@ func isBlank(line []byte) bool {
 	return true
 }
 
-// Rest writes what is left of the line that IsCut spoke of. It holds no more of
-// it than a buffer.
+// Rest writes what is left of the line that IsCut spoke of.
 func (l *LineCutter) Rest(w io.Writer) error {
 	for {
 		unread := l.buffer[l.from:l.to]
@@ -201,8 +202,23 @@ func (l *LineCutter) fill() {
 // a quote that isn't closed, or is longer than the limit, is a line with Err.
 type RowCutter struct {
 	rows *schemas.RowReader
-	next int64 // number of the line after the last row
-	head int   // blank lines before the header, not yet reported
+	next int64   // number of the line after the last row
+	head int     // blank lines before the header, not yet reported
+	held *cutRow // met behind other rows
+}
+
+// A cutRow is the beginning of a row beyond the limit, which makes a chunk of its
+// own.
+type cutRow struct {
+	row    []byte // valid until the next row is read
+	number int64
+	err    error
+}
+
+func (r *cutRow) put(c *Chunk) {
+	c.Data = append(c.Data, r.row...)
+	c.Lines = append(c.Lines, Line{To: len(c.Data), Number: r.number, Err: r.err})
+	c.IsCut = true
 }
 
 // NewRowCutter returns a cutter of rows of at most limit bytes.
@@ -228,6 +244,11 @@ func (r *RowCutter) Header() ([]byte, error) {
 func (r *RowCutter) Cut(c *Chunk) error {
 	c.reset()
 	c.Blank, r.head = r.head, 0
+	if r.held != nil {
+		r.held.put(c)
+		r.held = nil
+		return nil
+	}
 	for !c.isFull() {
 		row, number, err := r.rows.Next()
 		var reject *schemas.Reject
@@ -246,6 +267,14 @@ func (r *RowCutter) Cut(c *Chunk) error {
 		if reject == nil {
 			r.next += int64(bytes.Count(row, []byte{'\n'}))
 		}
+		if reject != nil && reject.Code == schemas.RejectLineTooLong {
+			r.held = &cutRow{row, number, reject}
+			if len(c.Lines) == 0 {
+				r.held.put(c)
+				r.held = nil
+			}
+			return nil
+		}
 		line := Line{From: len(c.Data), Number: number}
 		if reject != nil {
 			line.Err = reject
@@ -256,3 +285,6 @@ func (r *RowCutter) Cut(c *Chunk) error {
 	}
 	return nil
 }
+
+// Rest writes what is left of the row that IsCut spoke of.
+func (r *RowCutter) Rest(w io.Writer) error { return r.rows.Rest(w) }

@@ -33,7 +33,7 @@ func cutAll(t *testing.T, c Cutter) (chunks []string, blank int) {
 			text := string(chunk.Data[l.From:l.To])
 			if chunk.IsCut {
 				var rest bytes.Buffer
-				require.NoError(t, c.(*LineCutter).Rest(&rest))
+				require.NoError(t, c.Rest(&rest))
 				text += rest.String()
 			}
 			code := ""
@@ -139,6 +139,27 @@ func TestRowCutter(t *testing.T) {
 	// Line 7 begins a quote that nothing closes; the row after it is a row again.
 	require.Equal(t, "3 \"1,\\\"x\\ny\\\"\"\n7 bad_csv \"2,\\\"\\\"\\\"\"\n8 \"3,b\"\n", strings.Join(got, ""))
 	require.Equal(t, 4, blank)
+
+	// A row beyond the limit is kept whole, in a chunk of its own, whoever reads.
+	long := strings.Repeat("x", 250)
+	text := "user_id,a\n1,b\n" + long + ",c\n2,d\n" + long
+	want := []string{"2 \"1,b\"\n", "3 line_too_long \"" + long + ",c\"\n", "4 \"2,d\"\n", "5 line_too_long \"" + long + "\"\n"}
+	for _, source := range []io.Reader{strings.NewReader(text), iotest.OneByteReader(strings.NewReader(text))} {
+		r = NewRowCutter(source, 100)
+		_, err = r.Header()
+		require.NoError(t, err)
+		got, _ = cutAll(t, r)
+		require.Equal(t, want, got)
+	}
+	// Who doesn't want the rest gets the next row all the same.
+	r = NewRowCutter(strings.NewReader(text), 100)
+	numbers := []int64{}
+	for chunk := (Chunk{}); r.Cut(&chunk) == nil; {
+		for _, l := range chunk.Lines {
+			numbers = append(numbers, l.Number)
+		}
+	}
+	require.Equal(t, []int64{1, 2, 3, 4, 5}, numbers)
 
 	r = NewRowCutter(strings.NewReader(""), 100)
 	header, err = r.Header()
