@@ -156,8 +156,8 @@ func (c *Client) Flush() {
 }
 
 // Close takes no more events, delivers those taken, and ends all background work.
-// It returns when that is done, or when ctx or the time of [WithCloseTimeout] ends:
-// then events that were in memory are handed back in a [*CloseError]; those in an
+// It returns when that is done, or soon after ctx or the time of [WithCloseTimeout]
+// ends: then events that were in memory are handed back in a [*CloseError]; those in an
 // outbox stay there. A closed client still decides, with its last datafile.
 //
 // Every call waits and returns the same error, but only the first one's ctx counts.

@@ -49,11 +49,16 @@
 //	source.go                datafiles: readiness, the structured view
 //	user.go, value.go        users and what attribute values may be
 //	forced.go, segments.go   forced decisions and qualified segments
+//	odp.go                   the client's own ODP
 //	decide.go, decision.go   Decide, DecideForKeys, DecideAll and their results
+//	variables.go             typed variables
+//	worker.go                what one call needs, pooled
 //	track.go                 conversions
 //	event.go, processor.go   events on their way; deliver.go takes them out
 //	notify.go, payload.go    listeners and what they are told
+//	profile.go               how a user profile service's failures are reported
 //	legacy.go, forcedvariations.go  the calls that are older than flags
+//	errors.go, throttle.go   typed errors; one line a second in the log
 //
 // Rules named DC are those of decide.md, EV and EB of events.md and
 // event-batching.md, CF of config.md, LG of legacy-api.md; I, O and U are the rows

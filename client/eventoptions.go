@@ -87,7 +87,8 @@ func WithEventQueueSize(events int) Option {
 }
 
 // BlockWhenFull makes decisions and conversions wait while there is no room for
-// their events, at most until their context ends. By default they don't: the event
+// their events, at most until their context ends; somebody must have started the
+// client for there ever to be room again. By default they don't wait: the event
 // fails with [ErrFull], which goes to the caller of TrackEvent and, for impressions,
 // to the error handler. It holds for queue and outbox. Source: event-batching.md EB-2.
 func BlockWhenFull() Option { return func(s *settings) { s.events.isBlocking = true } }

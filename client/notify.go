@@ -85,9 +85,9 @@ func (n *Notifications) OnTrack(f func(TrackNotification)) int {
 }
 
 // OnLogEvent adds a listener for batches of events. It is called once for each,
-// before the first attempt to send it, on the goroutine that sends. Not every
-// [EventProcessor] of one's own has such batches.
-// Source: event-batching.md EB-16.
+// before the first attempt to send it, on the goroutine that sends; with an outbox
+// concurrently, and again after a restart. An [EventProcessor] of one's own has no
+// batches that the client knows of. Source: event-batching.md EB-16.
 func (n *Notifications) OnLogEvent(f func(LogEvent)) int {
 	if f == nil {
 		return -1

@@ -52,6 +52,7 @@ func (c *Client) openSource() error {
 		return err
 	}
 	c.source, c.stopListening = source, func() {}
+	s.datafile, s.poll.Datafile = nil, nil // the source has its copy
 	return nil
 }
 

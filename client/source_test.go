@@ -82,8 +82,15 @@ func TestNew(t *testing.T) {
 			require.ErrorAs(t, err, &datafileError, name)
 		}
 	}
+	// With something to poll for, a bad datafile is only reported.
+	errs := &errorLog{}
+	c, err := New(WithDatafile(bad), WithSDKKey("k"), WithErrorHandler(errs.handle))
+	require.NoError(t, err)
+	require.NoError(t, c.Close(t.Context()))
+	require.Len(t, errs.all(), 1)
+	require.ErrorAs(t, errs.all()[0], &datafileError)
 	// What the options say is kept as they say it.
-	c, err := New(WithDatafile(good), WithSegmentsCacheSize(0), WithSegmentsCacheTimeout(0), WithODPEventFlushInterval(0), WithSegmentRequestTimeout(0))
+	c, err = New(WithDatafile(good), WithSegmentsCacheSize(0), WithSegmentsCacheTimeout(0), WithODPEventFlushInterval(0), WithSegmentRequestTimeout(0))
 	require.NoError(t, err)
 	require.Equal(t, odpSettings{segmentTimeout: 10 * time.Second, eventTimeout: 10 * time.Second}, c.settings.odp)
 	require.NoError(t, c.Close(t.Context()))
