@@ -92,7 +92,7 @@ func (a *Assigner) Assign(ctx context.Context, act *schemas.Activity, source *sc
 	u := &a.user
 	u.Reset(p, act.UserID)
 	for i := range act.Attributes {
-		u.SetAttribute(act.Attributes[i].Key, valueOf(&act.Attributes[i].Value))
+		u.SetAttribute(act.Attributes[i].Key, ValueOf(&act.Attributes[i].Value))
 	}
 	if act.HasSegments {
 		u.SetSegments(act.Segments)
@@ -249,8 +249,8 @@ func (a *Assigner) impressionOrdinal(i int) int {
 	return n
 }
 
-// valueOf makes the engine's value of a decoded one.
-func valueOf(v *schemas.Value) decision.Value {
+// ValueOf makes the engine's value of a decoded one.
+func ValueOf(v *schemas.Value) decision.Value {
 	switch v.Kind {
 	case schemas.KindBool:
 		return decision.Bool(v.Bool)

@@ -10,6 +10,7 @@ import (
 
 	"sortition/decision"
 	"sortition/internal/fileio"
+	"sortition/pipeline"
 	"sortition/schemas"
 )
 
@@ -56,7 +57,7 @@ func (c *explainCmd) Run(ctx context.Context, std stdio) error {
 	var u decision.User
 	u.Reset(p, c.User)
 	for i := range activity.Attributes {
-		u.SetAttribute(activity.Attributes[i].Key, attributeValue(&activity.Attributes[i].Value))
+		u.SetAttribute(activity.Attributes[i].Key, pipeline.ValueOf(&activity.Attributes[i].Value))
 	}
 	if c.Segments != nil {
 		u.SetSegments(splitList(*c.Segments))
@@ -117,20 +118,4 @@ func setForced(u *decision.User, text string) error {
 	}
 	u.SetForcedDecision(flag, rule, variation)
 	return nil
-}
-
-// attributeValue makes the engine's value of a decoded one.
-func attributeValue(v *schemas.Value) decision.Value {
-	switch v.Kind {
-	case schemas.KindBool:
-		return decision.Bool(v.Bool)
-	case schemas.KindNumber:
-		return decision.Number(v.Text)
-	case schemas.KindString:
-		return decision.String(v.Text)
-	case schemas.KindComposite:
-		return decision.Composite(v.Text)
-	case schemas.KindNull:
-	}
-	return decision.Null()
 }
