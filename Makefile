@@ -20,6 +20,8 @@ BENCH      ?= .
 BENCHTIME  ?= 1s
 COUNT      ?= 6
 BASE       ?= HEAD
+CASES      ?= 2000
+SEED       ?= 0
 
 BIN := $(CURDIR)/.cache/bin
 # A tool's version is part of its file name, so a new version is a new file.
@@ -96,6 +98,14 @@ fuzz: ## Run each fuzz target in PKG for FUZZTIME (10s)
 .PHONY: vectors
 vectors: ## Compare with the recorded answers of the SDKs: passed/total by file
 	scripts/vectors.sh
+
+.PHONY: oracle
+oracle: ## Compare with the Python SDK on CASES (2000) fresh random cases; needs Python 3 with venv (SEED repeats a run)
+	@python=$$(internal/oracle/python/install.sh) && go run ./internal/oracle --cases $(CASES) --seed $(SEED) --python "$$python"
+
+.PHONY: foreign
+foreign: ## The official Python and JavaScript SDKs against the emulator; needs Python 3 with venv, and Node.js with npm
+	@SORTITION_FOREIGN=$$(internal/emulator/foreign/install.sh) go test -count=1 -run '^TestForeign' ./internal/emulator
 
 .PHONY: kafka
 kafka: ## Start a real Apache Kafka on loopback; prints its address; needs Java and Maven
