@@ -11,7 +11,6 @@ import (
 
 	"sortition/decision"
 	"sortition/decision/datafile"
-	"sortition/sinks"
 )
 
 // A Client decides for the users of one project. Make one with [New] or [Open], and
@@ -26,8 +25,7 @@ type Client struct {
 	forced         *forcedVariations
 	env            decision.Env
 	processor      EventProcessor
-	poster         *sinks.Poster // nil: events go another way
-	workers        sync.Pool     // of *worker
+	workers        sync.Pool // of *worker
 	closePredictor func()
 	odp            ownODP
 	life           *life

@@ -46,7 +46,7 @@ func (c *Client) openProcessor() error {
 		q := &queue{courier: d}
 		var err error
 		q.batcher, err = newBatcher(s, d.once, announce)
-		c.processor, c.poster = q, d.poster
+		c.processor = q
 		return err
 	}
 
@@ -67,7 +67,7 @@ func (c *Client) openProcessor() error {
 	}
 	var err error
 	q.outbox, err = sinks.OpenOutbox(s.outbox, o)
-	c.processor, c.poster = q, d.poster
+	c.processor = q
 	return err
 }
 
