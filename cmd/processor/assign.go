@@ -78,6 +78,7 @@ type assignPlan struct {
 	types     map[string]schemas.CSVType
 	now       int64 // ms since the epoch
 	workers   int
+	waiting   int // more workers, for those who wait for segments
 	warnings  []string
 	hasEvents bool
 }
@@ -102,6 +103,9 @@ func (c *assignCmd) Run(ctx context.Context, std stdio) (err error) {
 	delivery, err := c.deliverFlags.start(plan.project.EventEndpoint())
 	if err != nil {
 		return err
+	}
+	if c.ODP {
+		plan.waiting = c.ODPConcurrency
 	}
 	run := newAssignment(plan, outputs, std)
 	if run.odp, err = c.odpFlags.open(ctx, plan.project); err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sortition/internal/emulator"
+	"sortition/internal/sample"
 	"sortition/odp"
 )
 
@@ -193,19 +194,47 @@ func (l *lounge) apart(t *testing.T) string {
 }
 
 // BenchmarkAssignODP holds a run whose users are in the cache 99 times in 100 against
-// one without ODP: x-without, floor 0.7. Runs take turns and the fastest counts.
+// one without ODP, with one and with sixty flags decided: x-without, floor 0.7. The
+// emulator's work is on the same processors. Runs take turns and the fastest counts.
 func BenchmarkAssignODP(b *testing.B) {
 	l := newLounge(b)
 	require.NoError(b, l.em.SetSegmentRule(emulator.SegmentRule{Fraction: 0.3}))
+	for _, datafile := range []struct {
+		name string
+		path string
+	}{{"1flag", l.datafile}, {"60flags", l.large(b)}} {
+		b.Run(datafile.name, func(b *testing.B) { l.bench(b, datafile.path) })
+	}
+}
+
+// large is a datafile of sixty flags with the lounge's integration and audience.
+func (l *lounge) large(b *testing.B) string {
+	b.Helper()
+	var large, small map[string]any
+	require.NoError(b, json.Unmarshal(sample.Datafile(1, 60), &large))
+	text, err := os.ReadFile(l.datafile)
+	require.NoError(b, err)
+	require.NoError(b, json.Unmarshal(text, &small))
+	large["integrations"] = small["integrations"]
+	typed, _ := large["typedAudiences"].([]any)
+	large["typedAudiences"] = append(typed, small["typedAudiences"].([]any)...)
+	text, err = json.Marshal(large)
+	require.NoError(b, err)
+	path := filepath.Join(l.dir, "large.json")
+	require.NoError(b, os.WriteFile(path, text, 0o666))
+	return path
+}
+
+func (l *lounge) bench(b *testing.B, datafile string) {
 	const activities = 100_000
 	path, lines := benchActivities(b, activities)
 	var text bytes.Buffer
 	for i, line := range lines {
-		// Each hundredth is a new user, the others are the first thousand.
+		// Each two-hundredth is a new user, the others are 500: 99 % are hits.
 		var m map[string]json.RawMessage
 		require.NoError(b, json.Unmarshal(line, &m))
-		user := fmt.Sprintf(`"u-%d"`, i%1000)
-		if i%100 == 0 {
+		user := fmt.Sprintf(`"u-%d"`, i%500)
+		if i%200 == 0 {
 			user = fmt.Sprintf(`"new-%d"`, i)
 		}
 		m["user_id"] = json.RawMessage(user)
@@ -216,7 +245,7 @@ func BenchmarkAssignODP(b *testing.B) {
 	}
 	require.NoError(b, os.WriteFile(path, text.Bytes(), 0o666))
 	run := func(withODP bool) time.Duration {
-		c := &assignCmd{Datafile: l.datafile, Input: []string{path}, Output: os.DevNull, Stream: "bench", Workers: 1, Quiet: true}
+		c := &assignCmd{Datafile: datafile, Input: []string{path}, Output: os.DevNull, Stream: "bench", Quiet: true}
 		c.ODP, c.ODPUserKey, c.ODPConcurrency, c.ODPCacheSize, c.ODPPolicy = withODP, odp.FSUserID, 64, 100_000, "unknown"
 		start := time.Now()
 		require.NoError(b, c.Run(context.Background(), stdio{os.Stdin, os.Stdout, os.Stderr}))

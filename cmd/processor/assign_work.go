@@ -55,7 +55,7 @@ func newAssignment(plan *assignPlan, o *outputs, std stdio) *assignment {
 	a := &assignment{
 		plan: plan, outputs: o, snapshot: pipeline.NewSnapshot(plan.project), inputs: newInputs(plan, std.in), started: time.Now(),
 	}
-	a.sequence = newSequence(plan.workers*windowPerWorker, plan.workers*heldPerWorker, a.write)
+	a.sequence = newSequence(plan.workers*windowPerWorker+plan.waiting, plan.workers*heldPerWorker, a.write)
 	return a
 }
 
@@ -74,7 +74,7 @@ func (a *assignment) work(ctx context.Context) error {
 	cancel := context.AfterFunc(ctx, func() { a.sequence.fail(ctx.Err()) })
 	defer cancel()
 	var workers sync.WaitGroup
-	for range a.plan.workers {
+	for range a.plan.workers + a.plan.waiting {
 		workers.Go(func() {
 			if err := newAssignWorker(a).work(ctx); err != nil {
 				a.sequence.fail(err)
