@@ -7,6 +7,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
@@ -169,12 +170,14 @@ func TestUserKeys(t *testing.T) {
 
 // TestKeysAreCopied: user ids may lie in a buffer that is used again.
 func TestKeysAreCopied(t *testing.T) {
-	c := NewLRU(10, 0)
-	buffer := []byte("fs_user_id-$-aaaa")
-	c.Save(string(buffer), []string{"vip"})
-	copy(buffer, "xxxxxxxxxxxxxxxxx")
-	_, ok := c.Lookup("fs_user_id-$-aaaa")
-	require.True(t, ok)
+	f := &fake{users: map[string][]string{"aaaa": {"vip"}}}
+	s := newFaked(t, f, nil)
+	defer s.Close()
+	buffer := []byte("aaaa")
+	fetch(t, s, unsafe.String(&buffer[0], len(buffer)), 0)
+	copy(buffer, "xxxx")
+	require.Equal(t, FromCache, fetch(t, s, "aaaa", 0).Source)
+	require.Equal(t, FromODP, fetch(t, s, "xxxx", 0).Source)
 	require.Equal(t, key{"fs_user_id", "a-$-b"}, keyOf("fs_user_id-$-a-$-b"))
 	require.Equal(t, "fs_user_id-$-a-$-b", keyOf("fs_user_id-$-a-$-b").String())
 }
