@@ -197,7 +197,7 @@ func TestEventIDs(t *testing.T) {
 // Visitors: the user id as given, text beyond ASCII as UTF-8. Source: section 2, EV-P2.
 func TestVisitorIDs(t *testing.T) {
 	p := onOff(t)
-	for id, want := range map[string]string{"": `""`, "é😀": `"é😀"`, "a\"b\\c\n": `"a\"b\\c\n"`, "\x00": `"\u0000"`, "<&>": `"<&>"`} {
+	for id, want := range map[string]string{"": `""`, "é😀": `"é😀"`, "a\"b\\c\n": `"a\"b\\c\n"`, "\x00": `"\u0000"`, "<&>": `"<&>"`, "\r\t\x7f": "\"\\r\\t\x7f\"", "a\xffb\xc3": `"a�b�"`} {
 		u := userOf(t, p, id, `{"$opt_bucketing_id":"other"}`)
 		im := AppendImpressions(nil, []Decision{p.Decide(t.Context(), u, "on", 0, nil)})[0]
 		got := string(im.AppendVisitor([]byte("x"), u, testUUID, workedTime))

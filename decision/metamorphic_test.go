@@ -234,7 +234,11 @@ func TestUserReuse(t *testing.T) {
 	var u User
 	in := func() bool { return decided(&u, "f", 0, nil) == "v1 r1 feature-test" }
 	for range 4 {
-		u.epoch, u.memoEpoch = ^uint32(0)-1, ^uint32(0)-1 // two users before the marks wrap round
+		u.Reset(p, "u") // the first of this project: its marks are those that come round
+		u.SetAttribute("plan", Bool(true))
+		u.SetSegments([]string{"vip"})
+		require.True(t, in())
+		u.epoch, u.memoEpoch = ^uint32(0)-1, ^uint32(0)-1
 		for range 4 {
 			u.Reset(p, "u")
 			require.False(t, in(), "nothing of the user before")
