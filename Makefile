@@ -22,6 +22,7 @@ COUNT      ?= 6
 BASE       ?= HEAD
 CASES      ?= 2000
 SEED       ?= 0
+ROUNDS     ?= 30
 
 BIN := $(CURDIR)/.cache/bin
 # A tool's version is part of its file name, so a new version is a new file.
@@ -107,6 +108,23 @@ oracle: ## Compare with the Python SDK on CASES (2000) fresh random cases; needs
 foreign: ## The official Python and JavaScript SDKs against the emulator; needs Python 3 with venv, and Node.js with npm
 	@SORTITION_FOREIGN=$$(internal/emulator/foreign/install.sh) go test -count=1 -run '^TestForeign' ./internal/emulator
 
+.PHONY: kill
+kill: ## Kill real processes with SIGKILL amid their work, ROUNDS (30) times each; nothing may be lost
+	KILL_ROUNDS=$(ROUNDS) go test -count=1 -run 'Kill' ./client ./cmd/processor ./decision/datafile ./sinks
+
+.PHONY: redis
+redis: ## Start a real Redis on loopback; prints its address; needs redis-server
+	@scripts/redis.sh start
+
+.PHONY: redis-stop
+redis-stop: ## Stop the Redis that `make redis` started
+	@scripts/redis.sh stop
+
+.PHONY: test-redis
+test-redis: ## Run the tests of profiles and segments on the real Redis named by SORTITION_REDIS
+	@test -n "$${SORTITION_REDIS:-}" || { echo "set SORTITION_REDIS=redis://host:port/0; make redis starts one and prints its address" >&2; exit 2; }
+	go test -count=1 ./odp ./profiles
+
 .PHONY: kafka
 kafka: ## Start a real Apache Kafka on loopback; prints its address; needs Java and Maven
 	@internal/kafkatest/kafka.sh start
@@ -137,8 +155,9 @@ readme: ## Run the commands of README.md that are marked for it
 	scripts/readme.sh README.md
 
 .PHONY: clean
-clean: ## Remove what was built, the tools, and what the examples wrote; stops Kafka
+clean: ## Remove what was built, the tools, and what the examples wrote; stops Kafka and Redis
 	internal/kafkatest/kafka.sh stop
+	scripts/redis.sh stop
 	rm -rf processor .cache out
 
 $(GOLANGCI_LINT):

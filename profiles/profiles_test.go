@@ -31,14 +31,19 @@ func profile(userID string, variations ...string) *decision.Profile {
 	return p
 }
 
-// redisAddress is a real Redis if SORTITION_REDIS names one, else one of the
-// process's own.
+// redisClient is for a real Redis if SORTITION_REDIS names one, such as
+// redis://localhost:6379/0, else for one of the process's own.
 func redisClient(t *testing.T) *redis.Client {
-	address := os.Getenv("SORTITION_REDIS")
-	if address == "" {
-		address = miniredis.RunT(t).Addr()
+	o := &redis.Options{}
+	if address := os.Getenv("SORTITION_REDIS"); address != "" {
+		var err error
+		o, err = redis.ParseURL(address)
+		require.NoError(t, err)
+	} else {
+		o.Addr = miniredis.RunT(t).Addr()
 	}
-	c := redis.NewClient(&redis.Options{Addr: address, MaxRetries: -1})
+	o.MaxRetries = -1
+	c := redis.NewClient(o)
 	t.Cleanup(func() { require.NoError(t, c.Close()) })
 	return c
 }
