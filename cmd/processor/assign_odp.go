@@ -189,6 +189,23 @@ func (w *assignWorker) enrich(ctx context.Context, file *inputFile) error {
 	return err
 }
 
+// fetchThenEnter enriches the chunk and waits until the job may be decided.
+func (w *assignWorker) fetchThenEnter(ctx context.Context, job int64, file *inputFile) error {
+	if err := w.enrich(ctx, file); err != nil {
+		return err
+	}
+	out, ok := w.gate.enter(job)
+	if !ok {
+		if err := w.sequence.cause(); err != nil {
+			return err
+		}
+		return context.Canceled
+	}
+	out.totals.add(&w.out.totals) // a line that was too long, passed over before
+	w.out = out
+	return nil
+}
+
 // odpIdentifier is what the activity's user is asked for by.
 func (w *assignWorker) odpIdentifier() (string, bool) {
 	if w.odp.userKey == odp.FSUserID {

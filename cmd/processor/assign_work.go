@@ -33,7 +33,8 @@ type assignment struct {
 
 	deliver func(*result) error // takes the event bodies of what is written; nil: nobody does
 
-	odp *assignODP // nil: no segments are fetched
+	odp  *assignODP // nil: no segments are fetched
+	gate *gate      // between fetching and deciding
 
 	totals totals // belongs to whoever writes
 	live   liveCounts
@@ -55,6 +56,7 @@ func newAssignment(plan *assignPlan, o *outputs, std stdio) *assignment {
 	a := &assignment{
 		plan: plan, outputs: o, snapshot: pipeline.NewSnapshot(plan.project), inputs: newInputs(plan, std.in), started: time.Now(),
 	}
+	a.gate = newGate(plan.workers)
 	a.sequence = newSequence(plan.workers*windowPerWorker+plan.waiting, plan.workers*heldPerWorker, a.write)
 	return a
 }
@@ -71,13 +73,17 @@ func (a *assignment) work(ctx context.Context) error {
 			return err
 		}
 	}
-	cancel := context.AfterFunc(ctx, func() { a.sequence.fail(ctx.Err()) })
+	cancel := context.AfterFunc(ctx, func() {
+		a.sequence.fail(ctx.Err())
+		a.gate.stop()
+	})
 	defer cancel()
 	var workers sync.WaitGroup
 	for range a.plan.workers + a.plan.waiting {
 		workers.Go(func() {
 			if err := newAssignWorker(a).work(ctx); err != nil {
 				a.sequence.fail(err)
+				a.gate.stop()
 			}
 		})
 	}
@@ -179,11 +185,20 @@ func (w *assignWorker) work(ctx context.Context) (err error) {
 		if err != nil {
 			return err
 		}
+		if w.odp != nil {
+			if err := w.fetchThenEnter(ctx, job, file); err != nil {
+				return err
+			}
+		}
 		if err := w.assign(ctx, job, file); err != nil {
 			return err
 		}
 		if w.out, err = w.sequence.put(job, w.out); err != nil {
 			return err
+		}
+		if w.odp != nil {
+			w.gate.leave(w.out)
+			w.out = &result{}
 		}
 	}
 }
@@ -245,11 +260,6 @@ func (w *assignWorker) assign(ctx context.Context, job int64, file *inputFile) e
 	out, csv := w.out, w.plan.settings.Layout
 	out.totals.blank += int64(w.chunk.Blank)
 	source := schemas.Source{File: file.base}
-	if w.odp != nil {
-		if err := w.enrich(ctx, file); err != nil {
-			return err
-		}
-	}
 	for i := range w.chunk.Lines {
 		line := &w.chunk.Lines[i]
 		data := w.chunk.Data[line.From:line.To]
