@@ -7,8 +7,6 @@ import (
 	"log/slog"
 	"time"
 
-	"sortition/decision"
-	"sortition/examples"
 	"sortition/internal/kafkatest"
 	"sortition/internal/sample"
 	"sortition/pipeline"
@@ -28,9 +26,10 @@ type devCmd struct {
 
 // Help is shown by --help.
 func (devCmd) Help() string {
-	return `An in-process Kafka broker, the datafile of examples/ and made-up shop visitors: the stream of
-"processor run" over them, then the account (everything that was read is a decision or a dead
-letter) and who got what. Nothing is written to disk.
+	return `An in-process Kafka broker, the emulator of the Optimizely cloud with the datafile of examples/, and
+made-up shop visitors: the stream of "processor run" over them, then the account (everything that
+was read is a decision or a dead letter, every event was delivered to the emulator) and who got
+what. A datafile set in the emulator comes into force within a second. Nothing is written to disk.
 
 Examples:
 
@@ -73,14 +72,16 @@ func (c *devCmd) validate() error {
 }
 
 // Run starts everything, waits for the end, and gives the account.
-func (c *devCmd) Run(ctx context.Context, std stdio) error {
+func (c *devCmd) Run(ctx context.Context, std stdio) (err error) {
 	if err := c.validate(); err != nil {
 		return err
 	}
-	project, err := decision.Compile(examples.Datafile())
+	cloud, err := openDevCloud(ctx)
 	if err != nil {
-		return fmt.Errorf("compile the sample datafile: %w", err)
+		return err
 	}
+	defer func() { err = errors.Join(err, cloud.close()) }()
+	project := cloud.Snapshot().Project
 	var topics []kafkatest.Topic
 	for _, name := range []string{devTopics.Activities, devTopics.Decisions, devTopics.Events, devTopics.DeadLetters} {
 		topics = append(topics, kafkatest.Topic{Name: name, Partitions: c.Partitions})
@@ -103,7 +104,7 @@ func (c *devCmd) Run(ctx context.Context, std stdio) error {
 		producer:   kafkago.ProducerConfig{Compression: "lz4"},
 		connection: kafkago.Connection{Brokers: broker.Addrs()},
 		drain:      20 * time.Second,
-	}, pipeline.NewLatest(pipeline.NewSnapshot(project)), logger)
+	}, cloud, logger)
 	if err != nil {
 		return err
 	}
@@ -116,16 +117,17 @@ func (c *devCmd) Run(ctx context.Context, std stdio) error {
 	defer traffic.close()
 
 	out := newSummary(std.out)
-	out.opening(project, broker.Addrs(), c)
+	out.opening(project, broker.Addrs(), cloud.server.URL(), c)
 	took, err := c.work(ctx, std, s, traffic)
 	if err != nil {
 		return err
 	}
 	// The account is given after Ctrl-C too; the second one ends that.
-	a, err := takeAccount(context.WithoutCancel(ctx), broker.Addrs(), s.Stats())
+	a, err := takeAccount(context.WithoutCancel(ctx), broker.Addrs(), s.Stats(), cloud.deliver)
 	if err != nil {
 		return fmt.Errorf("read the topics back: %w", err)
 	}
+	a.received = cloud.server.Counts()
 	out.result(project, a, traffic.made, took)
 	switch {
 	case !a.adds():

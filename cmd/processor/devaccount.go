@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"sync"
 
+	"sortition/internal/emulator"
 	"sortition/pipeline"
 	"sortition/schemas"
 )
@@ -30,7 +31,9 @@ type account struct {
 
 	decisions, deadLetters, bodies int // records in the topics
 	impressions, conversions       int
-	reasons                        map[string]int // of dead letters
+	delivered, refused             int             // events, by the emulator's answers
+	received                       emulator.Counts // what the emulator says
+	reasons                        map[string]int  // of dead letters
 	flags                          map[string]*flagTally
 	numDecisions                   int // for flags
 
@@ -38,7 +41,12 @@ type account struct {
 	seed   maphash.Seed
 	inputs [][]input // by partition and offset
 	uuids  []uint64  // hashes of all events' uuids
+
+	deliver deliverFunc
 }
+
+// deliverFunc delivers one event body.
+type deliverFunc func(ctx context.Context, body []byte, visitors int) (delivered, refused int, err error)
 
 // input is one activity as the auditor remembers it.
 type input struct {
@@ -58,18 +66,21 @@ type variationKey struct {
 	isEnabled bool
 }
 
-// takeAccount reads all topics of `processor dev` back.
-func takeAccount(ctx context.Context, addrs []string, stats pipeline.Stats) (*account, error) {
+// takeAccount reads all topics of `processor dev` back, and delivers the events.
+func takeAccount(ctx context.Context, addrs []string, stats pipeline.Stats, deliver deliverFunc) (*account, error) {
 	r := newTopicReader(addrs)
 	defer r.close()
-	a := &account{stats: stats, reasons: map[string]int{}, flags: map[string]*flagTally{}, seed: maphash.MakeSeed()}
+	a := &account{stats: stats, reasons: map[string]int{}, flags: map[string]*flagTally{}, seed: maphash.MakeSeed(), deliver: deliver}
 	if err := a.readActivities(ctx, r); err != nil {
 		return nil, err
 	}
 	for _, topic := range []struct {
 		name string
 		see  func(*topicRecord) error
-	}{{devTopics.Decisions, a.decision}, {devTopics.DeadLetters, a.deadLetter}, {devTopics.Events, a.event}} {
+	}{
+		{devTopics.Decisions, a.decision}, {devTopics.DeadLetters, a.deadLetter},
+		{devTopics.Events, func(r *topicRecord) error { return a.event(ctx, r) }},
+	} {
 		if err := r.each(ctx, topic.name, topic.see); err != nil {
 			return nil, err
 		}
@@ -181,7 +192,7 @@ func (a *account) deadLetter(r *topicRecord) error {
 	return nil
 }
 
-func (a *account) event(r *topicRecord) error {
+func (a *account) event(ctx context.Context, r *topicRecord) error {
 	var batch struct {
 		Visitors []struct {
 			Snapshots []struct {
@@ -193,8 +204,14 @@ func (a *account) event(r *topicRecord) error {
 	if err := json.Unmarshal(r.value, &batch); err != nil {
 		return fmt.Errorf("not an event batch: %w", err)
 	}
+	delivered, refused, err := a.deliver(ctx, r.value, len(batch.Visitors))
+	if err != nil {
+		return fmt.Errorf("deliver: %w", err)
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.delivered += delivered
+	a.refused += refused
 	a.bodies++
 	for _, v := range batch.Visitors {
 		for _, s := range v.Snapshots {
@@ -267,6 +284,9 @@ func (a *account) faults() []string {
 	fault(uint64(a.decided) != a.stats.Decided, "the topic has decision records of %d activities, the stream has counted %d", a.decided, a.stats.Decided)
 	fault(uint64(a.rejected) != a.stats.Rejected(), "the topic has %d dead letters, the stream has counted %d", a.rejected, a.stats.Rejected())
 	fault(uint64(a.events()) != a.stats.Visitors, "the topic has %d events, the stream has made %d", a.events(), a.stats.Visitors)
+	inTopic := a.impressions + a.conversions
+	fault(inTopic != a.delivered+a.refused, "the topic has %d events, but %d were delivered and %d refused", inTopic, a.delivered, a.refused)
+	fault(int64(a.delivered) != a.received.Visitors, "%d events were delivered, but the emulator has received %d", a.delivered, a.received.Visitors)
 	return faults
 }
 

@@ -35,10 +35,11 @@ type ink struct{ bold, dim, good, bad, bar, off string }
 
 func (s *summary) line(format string, args ...any) { fmt.Fprintf(s.out, format+"\n", args...) }
 
-func (s *summary) opening(p *decision.Project, addrs []string, c *devCmd) {
+func (s *summary) opening(p *decision.Project, addrs []string, cloud string, c *devCmd) {
 	i := &s.ink
-	s.line("%ssortition dev%s  an in-process Kafka at %s, %s partitions; sample datafile revision %s, %d flags; seed %d",
-		i.bold, i.off, strings.Join(addrs, ","), strconv.Itoa(c.Partitions), p.Revision(), p.NumFlags(), c.Seed)
+	s.line("%ssortition dev%s  an in-process Kafka at %s, %s partitions; seed %d",
+		i.bold, i.off, strings.Join(addrs, ","), strconv.Itoa(c.Partitions), c.Seed)
+	s.line("               the emulator of the Optimizely cloud at %s; sample datafile revision %s, %d flags", cloud, p.Revision(), p.NumFlags())
 	if !c.Exit {
 		s.line("%s               look inside while it runs: kcat -b %s -t %s -C   (topics %s, %s, %s, %s)%s", i.dim, addrs[0],
 			devTopics.Decisions, devTopics.Activities, devTopics.Decisions, devTopics.Events, devTopics.DeadLetters, i.off)
@@ -147,6 +148,13 @@ func (s *summary) account(a *account, made int, took time.Duration) {
 	row("= decided", a.decided, "%s decisions for flags, %.1f an activity", thousands(a.numDecisions), float64(a.numDecisions)/max(1, float64(a.decided)))
 	row("+ dead letters", a.rejected, "")
 	row("events made", a.events(), "%s impressions, %s conversions, in %s bodies", thousands(a.impressions), thousands(a.conversions), thousands(a.bodies))
+	row("= delivered", a.delivered, "to the emulator, over HTTP")
+	if a.refused > 0 {
+		row("+ refused", a.refused, "by the emulator, for good")
+	}
+	for code, n := range a.received.Problems {
+		row("remarks", int(n), "%s, says the emulator", code)
+	}
 	if n := a.inTopic - a.consumed; n > 0 {
 		row("still to do", n, "in the topic, not committed")
 	}
