@@ -153,12 +153,12 @@ func TestSendODPEvent(t *testing.T) {
 	em, datafile := withODP(t)
 	var handled []error
 	c, _ := newClient(t, datafile, WithErrorHandler(func(err error) { handled = append(handled, err) }), WithClientInfo("shop", "7"))
+	em.Script("/v3/events", 202, 400)
 	c.Start()
 	for range 12 {
 		require.NoError(t, c.SendODPEvent(t.Context(), odpEvent("viewed")))
 	}
 	require.ErrorIs(t, c.SendODPEvent(t.Context(), ODPEvent{Action: "a"}), odp.ErrInvalidEvent)
-	em.Script("/v3/events", 202, 400)
 	require.NoError(t, c.Close(t.Context()))
 	all := em.Attempts("/v3/events")
 	require.Len(t, all, 2)
