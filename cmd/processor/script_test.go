@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"flag"
+	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 
 	"sortition/schemas"
 )
@@ -21,7 +24,22 @@ var update = flag.Bool("update", false, "rewrite the golden parts of testdata/sc
 
 // TestMain makes the test binary the real command when it is called "processor".
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"processor": main})
+	testscript.Main(leakChecked{m}, map[string]func(){"processor": main})
+}
+
+// leakChecked fails a run that leaves goroutines behind.
+type leakChecked struct{ *testing.M }
+
+func (m leakChecked) Run() int {
+	code := m.M.Run()
+	if code == 0 {
+		http.DefaultClient.CloseIdleConnections()
+		if err := goleak.Find(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	return code
 }
 
 // TestScripts runs testdata/script/*.txtar: dialogues with the real command.
