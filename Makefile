@@ -89,8 +89,8 @@ vuln: $(GOVULNCHECK) ## Look for known vulnerabilities (fetches their database)
 ##@ Deeper
 
 .PHONY: race
-race: ## Run the tests under the race detector; needs a C compiler
-	go test -race ./...
+race: ## Run the tests, the longest in their short form, under the race detector; needs a C compiler
+	go test -race -short ./...
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz target in PKG for FUZZTIME (10s)

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -183,9 +184,12 @@ func TestDeliverRegion(t *testing.T) {
 	defer func() { require.NoError(t, o.Close()) }()
 	require.Positive(t, o.Account().Pending.Batches)
 	require.Zero(t, o.Account().Delivered)
+	var mu sync.Mutex // guards endpoints
 	endpoints := map[string]bool{}
 	ctx, cancel := context.WithCancel(t.Context())
 	require.ErrorIs(t, o.Run(ctx, func(_ context.Context, b sinks.Batch) (sinks.Result, error) {
+		mu.Lock()
+		defer mu.Unlock()
 		endpoints[b.Endpoint] = true
 		cancel()
 		return sinks.Result{Delivered: b.Visitors}, nil
@@ -240,6 +244,9 @@ func TestDeliverInterrupted(t *testing.T) {
 // TestVectorsThroughAssign compares the bodies with the recordings, this one the
 // bodies with what arrives.
 func TestVectorsDelivered(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs the command for every recorded datafile: not in the short form")
+	}
 	names, err := filepath.Glob(filepath.Join(vectorFolder, "cases-*.ndjson.gz"))
 	require.NoError(t, err)
 	require.NotEmpty(t, names)

@@ -169,6 +169,9 @@ func readVectors(t *testing.T, path string) (cases []*vectorCase) {
 // TestVectorsThroughAssign runs the recorded cases through the command and
 // prints passed/total by file.
 func TestVectorsThroughAssign(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs the command for every recorded datafile: not in the short form")
+	}
 	names, err := filepath.Glob(filepath.Join(vectorFolder, "cases-*.ndjson.gz"))
 	require.NoError(t, err)
 	require.NotEmpty(t, names, "no vectors found in "+vectorFolder)
