@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -220,11 +221,12 @@ func peakMemory(t testing.TB, dir string, args ...string) (peak int64, took time
 	}
 }
 
-// Memory doesn't grow with the input: 120 MB take little more than 40 MB, which
-// are enough for the garbage collector to settle.
+// Memory doesn't grow with the input. When the garbage collector happens to run
+// moves the peak of a run by half, so the best of three runs over 100 MB is held
+// against the worst of three over 20 MB.
 func TestMemoryIsFlat(t *testing.T) {
 	if testing.Short() {
-		t.Skip("assigns 160 MB")
+		t.Skip("assigns 360 MB")
 	}
 	if _, err := os.Stat("/proc/self/status"); err != nil {
 		t.Skip("no /proc to read the memory from")
@@ -233,15 +235,17 @@ func TestMemoryIsFlat(t *testing.T) {
 	writeShop(t, dir)
 	options := sample.DefaultOptions()
 	options.Bad = 0
-	var peaks []int64
-	for _, size := range []int64{40 << 20, 120 << 20} {
+	peaks := map[int64][]int64{}
+	for _, size := range []int64{20 << 20, 100 << 20} {
 		n := writeActivities(t, filepath.Join(dir, "a.ndjson"), size, options)
-		peak, took := peakMemory(t, dir, "assign", "--datafile", "shop.json", "-i", "a.ndjson", "-o", os.DevNull, "--events", os.DevNull, "--workers", "2")
-		t.Logf("%d MiB, %d activities: peak %d MiB, %.1f s", size>>20, n, peak>>20, took.Seconds())
-		peaks = append(peaks, peak)
+		for range 3 {
+			peak, took := peakMemory(t, dir, "assign", "--datafile", "shop.json", "-i", "a.ndjson", "-o", os.DevNull, "--events", os.DevNull, "--workers", "2")
+			t.Logf("%d MiB, %d activities: peak %d MiB, %.1f s", size>>20, n, peak>>20, took.Seconds())
+			require.Less(t, peak, int64(150<<20))
+			peaks[size] = append(peaks[size], peak)
+		}
 	}
-	require.Less(t, peaks[1], int64(150<<20))
-	require.Less(t, peaks[1], peaks[0]*3/2)
+	require.Less(t, slices.Min(peaks[100<<20]), slices.Max(peaks[20<<20])*3/2)
 }
 
 // A run that is interrupted leaves no file, neither under a final nor under a
