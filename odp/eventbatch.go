@@ -1,9 +1,11 @@
 package odp
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
@@ -16,7 +18,8 @@ import (
 // kept apart from those in memory, since they are tried differently.
 type batch struct {
 	EventBatch
-	items []*item
+	items  []*item
+	number uint64 // counts the batches of one Events: which is older
 }
 
 func (b *batch) isDurable() bool { return b.items[0].outcome != nil }
@@ -66,7 +69,8 @@ func (e *Events) finish() {
 		return
 	}
 	first := e.filling[0]
-	b := &batch{EventBatch: EventBatch{Host: first.Host, PublicKey: first.PublicKey, Events: len(e.filling)}, items: e.filling}
+	b := &batch{EventBatch: EventBatch{Host: first.Host, PublicKey: first.PublicKey, Events: len(e.filling)}, items: e.filling, number: e.numBatches}
+	e.numBatches++
 	size := 1 + len(b.items)
 	for _, it := range b.items {
 		size += len(it.Event)
@@ -264,6 +268,7 @@ func (e *Events) Close(ctx context.Context) (remains []EventBatch, err error) {
 	clear(e.sending)
 	left = append(left, e.queue...)
 	e.queue = nil
+	slices.SortFunc(left, func(a, b *batch) int { return cmp.Compare(a.number, b.number) })
 	events := 0
 	for _, b := range left {
 		e.held -= b.Events

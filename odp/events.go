@@ -103,15 +103,16 @@ type Events struct {
 	wake chan struct{} // capacity 1: there is something to look at; a second signal would say the same
 	done chan struct{} // closed when Run has returned
 
-	mu        sync.Mutex // guards what follows
-	filling   []*item
-	deadline  time.Time // of the batch being filled
-	queue     []*batch  // closed, oldest first
-	sending   map[*batch]bool
-	held      int // events in memory
-	isRunning bool
-	isClosing bool
-	cut       context.CancelFunc // ends Run; nil unless running
+	mu         sync.Mutex // guards what follows
+	filling    []*item
+	deadline   time.Time // of the batch being filled
+	queue      []*batch  // closed, oldest first
+	numBatches uint64    // closed so far
+	sending    map[*batch]bool
+	held       int // events in memory
+	isRunning  bool
+	isClosing  bool
+	cut        context.CancelFunc // ends Run; nil unless running
 }
 
 // An item is an event that waits for its batch.
