@@ -2,7 +2,9 @@ package decision
 
 import (
 	"hash/maphash"
+	"maps"
 	"math/bits"
+	"slices"
 )
 
 // A nameTable maps names of the datafile to indexes. It is built once and then
@@ -26,6 +28,9 @@ const maxProbes = 12
 var nameSeed = maphash.MakeSeed()
 
 func newNameTable(indexes map[string]uint32) nameTable {
+	// How far names stand from their places depends on the order they come in:
+	// the same datafile must always give the same table.
+	names := slices.Sorted(maps.Keys(indexes))
 	for _, hashAll := range []bool{false, true} {
 		t := nameTable{hashAll: hashAll}
 		size := 4
@@ -37,12 +42,12 @@ func newNameTable(indexes map[string]uint32) nameTable {
 			t.entries[i].index = none
 		}
 		longest := 0
-		for name, index := range indexes {
+		for _, name := range names {
 			i, probes := t.start(name), 0
 			for ; t.entries[i].index != none; probes++ {
 				i = (i + 1) & (size - 1)
 			}
-			t.entries[i] = nameEntry{name, index}
+			t.entries[i] = nameEntry{name, indexes[name]}
 			longest = max(longest, probes)
 		}
 		if longest <= maxProbes || hashAll {
