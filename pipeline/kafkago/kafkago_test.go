@@ -2,6 +2,7 @@ package kafkago
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -145,8 +146,14 @@ func (b *broker) committed(t testing.TB, group, topic string, partitions int) []
 	defer cancel()
 	res, err := client.OffsetFetch(ctx, &kafka.OffsetFetchRequest{GroupID: group, Topics: map[string][]int{topic: ask}})
 	require.NoError(t, err)
-	require.NoError(t, res.Error)
 	out := make([]int64, partitions)
+	if errors.Is(res.Error, kafka.GroupIdNotFound) { // nobody has joined yet
+		for p := range out {
+			out[p] = -1
+		}
+		return out
+	}
+	require.NoError(t, res.Error)
 	for _, p := range res.Topics[topic] {
 		require.NoError(t, p.Error)
 		out[p.Partition] = p.CommittedOffset
