@@ -66,18 +66,18 @@ func BenchmarkHandleBatch(b *testing.B) {
 				cfg.Options |= decision.DisableDecisionEvent
 			}
 			to := &nowhere{}
-			p, err := New(cfg, nil, AtLeastOnce(to), exampleSnapshot(b), nil)
+			p, err := NewAssign(cfg, AtLeastOnce(to), exampleSnapshot(b), nil)
 			require.NoError(b, err)
 			batch := sampleBatch(b, 1000, 4)
 			msg := message.NewMessage("1", nil)
 			msg.SetContext(WithBatch(context.Background(), batch))
-			require.NoError(b, p.handler.handle(msg))
+			require.NoError(b, p.Handle(msg))
 			*to = nowhere{}
 			b.ReportAllocs()
 			start := time.Now()
 			b.ResetTimer()
 			for range b.N {
-				if err := p.handler.handle(msg); err != nil {
+				if err := p.Handle(msg); err != nil {
 					b.Fatal(err)
 				}
 			}

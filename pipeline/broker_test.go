@@ -106,7 +106,7 @@ func (r *rig) seed(t *testing.T, n, bad int) {
 
 // stream is a running pipeline.
 type stream struct {
-	*pipeline.Pipeline
+	*pipeline.Assign
 	stop  context.CancelFunc
 	ended chan error
 }
@@ -148,13 +148,15 @@ func (r *rig) start(t *testing.T, o options) *stream {
 	if o.units != nil {
 		units = o.units(units)
 	}
-	p, err := pipeline.New(pipeline.Config{
+	assign, err := pipeline.NewAssign(pipeline.Config{
 		Settings: pipeline.Settings{Stream: "test", DecideAll: true, Client: testClient},
 		Topics:   r.topics,
-	}, subscriber, units, testSnapshots(t), testLogger(t))
+	}, units, testSnapshots(t), testLogger(t))
+	require.NoError(t, err)
+	p, err := pipeline.New(pipeline.Options{Logger: testLogger(t)}, pipeline.Leg{Stage: assign, From: subscriber})
 	require.NoError(t, err)
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
-	s := &stream{Pipeline: p, stop: stop, ended: make(chan error, 1)} // capacity 1: written once
+	s := &stream{Assign: assign, stop: stop, ended: make(chan error, 1)} // capacity 1: written once
 	go func() {
 		s.ended <- p.Run(ctx)
 		_ = subscriber.Close()

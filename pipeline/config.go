@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"sortition/schemas"
 )
@@ -17,7 +16,7 @@ type Topics struct {
 	DeadLetters string
 }
 
-// Config configures a [Pipeline].
+// Config configures an [Assign].
 type Config struct {
 	Settings
 	Topics Topics
@@ -30,9 +29,9 @@ type Config struct {
 	// larger. Default 1,000,000, which fits a broker's default limit for a record
 	// even uncompressed; from 1,000 to 1 MiB (EB-P1).
 	EventBytes int
-	// CloseTimeout is how long Run waits for handlers once its context is done.
-	// More than the Subscriber's own drain timeout. Default 25 s.
-	CloseTimeout time.Duration
+	// Segments finds out the audience segments of users whose activities don't name
+	// them; nil: they are not known.
+	Segments Segmenter
 }
 
 func (c *Config) setDefaults() {
@@ -41,9 +40,6 @@ func (c *Config) setDefaults() {
 	}
 	if c.EventBytes == 0 {
 		c.EventBytes = 1_000_000
-	}
-	if c.CloseTimeout == 0 {
-		c.CloseTimeout = 25 * time.Second
 	}
 }
 
@@ -72,6 +68,5 @@ func (c Config) Validate() error {
 	}
 	fault(c.EventVisitors < 1 || c.EventVisitors > 1000, "EventVisitors %d is outside 1 to 1,000", c.EventVisitors)
 	fault(c.EventBytes < 1000 || c.EventBytes > DefaultBatchBytes, "EventBytes %d is outside 1,000 to 1,048,576", c.EventBytes)
-	fault(c.CloseTimeout < 0, "CloseTimeout %s is negative", c.CloseTimeout)
 	return errors.Join(faults...)
 }

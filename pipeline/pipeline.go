@@ -5,79 +5,151 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
+	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
-	"github.com/ThreeDotsLabs/watermill/message/router/middleware"
 )
 
-// HandlerName is the name of the router's handler.
-const HandlerName = "assign"
-
-// ErrEnded is returned by Run when the subscription ended although nobody asked it
+// ErrEnded is returned by Run when a subscription ended although nobody asked it
 // to. The Subscriber knows why.
 var ErrEnded = errors.New("the subscription ended by itself")
 
-// A Pipeline is the stream from an activities topic to a topic of decisions, one
-// of events and one of dead letters. The package comment says what it promises.
+// A Stage works on the messages of one topic: [Assign] or [Deliver].
+type Stage interface {
+	// Name is the name of the stage's handler: "assign", "deliver-events" or
+	// "deliver-odp".
+	Name() string
+	// Topic is what the stage reads.
+	Topic() string
+	// Handle works through one message; nil means that everything made of it is
+	// stored. It is called for several messages at once.
+	Handle(msg *message.Message) error
+
+	underWay() int64 // calls of Handle that have not returned
+}
+
+// A Leg is a stage and the Subscriber that feeds it. Each leg has a Subscriber, and
+// with Kafka a consumer group, of its own: a rebalance or an outage of one leaves the
+// others alone.
+type Leg struct {
+	Stage Stage
+	From  message.Subscriber
+}
+
+// Options of a [Pipeline].
+type Options struct {
+	// CloseTimeout is how long Run waits for handlers once its context is done.
+	// More than the Subscribers' own drain timeouts. Default 25 s.
+	CloseTimeout time.Duration
+	// Retries is how often a batch whose storing failed is tried again before it is
+	// nacked. Default 2; less than 0: never.
+	Retries int
+	// Metrics measures the handlers; nil: nobody looks.
+	Metrics *Metrics
+	// Logger gets changes of state and failures, nothing per record; nil discards.
+	Logger *slog.Logger
+}
+
+// A Pipeline runs stages side by side on one Watermill router. The package comment
+// says what it promises.
 type Pipeline struct {
-	cfg        Config
-	subscriber message.Subscriber
-	handler    *handler
-	logger     *slog.Logger
+	options Options
+	legs    []Leg
 }
 
-// New checks cfg. It starts nothing and takes over nothing: who made the Subscriber
-// and the Units closes them, after Run has returned. The logger gets changes of
-// state and failures, nothing per record; nil discards them.
-func New(cfg Config, from message.Subscriber, units Units, snapshots SnapshotSource, logger *slog.Logger) (*Pipeline, error) {
-	cfg.setDefaults()
-	if err := cfg.Validate(); err != nil {
-		return nil, fmt.Errorf("pipeline: %w", err)
+// New puts legs together. It starts nothing and takes over nothing: who made the
+// Subscribers closes them, after Run has returned.
+func New(o Options, legs ...Leg) (*Pipeline, error) {
+	if o.CloseTimeout == 0 {
+		o.CloseTimeout = 25 * time.Second
 	}
-	if logger == nil {
-		logger = slog.New(slog.DiscardHandler)
+	if o.Retries == 0 {
+		o.Retries = 2
 	}
-	p := &Pipeline{cfg: cfg, subscriber: from, logger: logger}
-	p.handler = newHandler(&p.cfg, units, snapshots, logger)
-	return p, nil
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	var faults []error
+	if o.CloseTimeout < 0 {
+		faults = append(faults, fmt.Errorf("CloseTimeout %s is negative", o.CloseTimeout))
+	}
+	if len(legs) == 0 {
+		faults = append(faults, errors.New("no stage to run"))
+	}
+	for i := range legs {
+		for k := range i {
+			if legs[k].Stage.Name() == legs[i].Stage.Name() {
+				faults = append(faults, fmt.Errorf("stage %s is there twice", legs[i].Stage.Name()))
+			}
+		}
+	}
+	if len(faults) > 0 {
+		return nil, fmt.Errorf("pipeline: %w", errors.Join(faults...))
+	}
+	return &Pipeline{options: o, legs: legs}, nil
 }
 
-// Stats returns the totals so far. Safe for concurrent use.
-func (p *Pipeline) Stats() Stats { return p.handler.counters.stats() }
-
-// Run works until ctx is done, then finishes what is in flight: the Subscriber
-// stops fetching, waits for the acks, and ends the messages' own contexts when its
-// drain timeout is over. nil means that ctx ended it, ErrEnded that the
-// Subscriber did; another error that the topic could not be subscribed to, or that
-// handlers were still running after CloseTimeout. It can be called once.
+// Run works until ctx is done, then finishes what is in flight: the Subscribers
+// stop fetching, wait for the acks, and end the messages' own contexts when their
+// drain timeout is over. nil means that ctx ended it; [ErrEnded] that a Subscriber
+// did, and so the other stages were stopped too; another error that a topic could
+// not be subscribed to, or that handlers were still running after CloseTimeout. It
+// can be called once.
 func (p *Pipeline) Run(ctx context.Context) error {
 	subscription, stop := context.WithCancel(ctx)
 	defer stop()
+	router, err := message.NewRouter(message.RouterConfig{CloseTimeout: p.options.CloseTimeout}, routerLog{p.options.Logger})
+	if err != nil {
+		return fmt.Errorf("start stream: %w", err)
+	}
+	router.AddMiddleware(p.middleware()...)
 	// Subscribing before the router starts, because a router whose Subscribe fails
 	// leaves a goroutine behind that waits for its handlers for ever.
-	messages, err := p.subscriber.Subscribe(subscription, p.cfg.Topics.Activities)
-	if err != nil {
-		if ctx.Err() != nil {
-			return nil
+	feeds := make([]<-chan *message.Message, len(p.legs))
+	for i, leg := range p.legs {
+		if feeds[i], err = leg.From.Subscribe(subscription, leg.Stage.Topic()); err != nil {
+			stop()
+			for _, feed := range feeds[:i] {
+				for range feed { //nolint:revive // until it is closed: nobody will ack what is in it
+				}
+			}
+			if ctx.Err() != nil {
+				return nil
+			}
+			return fmt.Errorf("start stage %s: %w", leg.Stage.Name(), err)
 		}
-		return fmt.Errorf("start stream: %w", err)
 	}
-	router, err := message.NewRouter(message.RouterConfig{CloseTimeout: p.cfg.CloseTimeout}, routerLog{p.logger})
-	if err != nil {
-		return fmt.Errorf("start stream: %w", err)
+	var (
+		watchers sync.WaitGroup
+		mu       sync.Mutex // guards ended
+		ended    string     // the first stage that ended by itself
+	)
+	for i, leg := range p.legs {
+		h := router.AddConsumerHandler(leg.Stage.Name(), leg.Stage.Topic(), &subscribed{feeds[i], stop}, leg.Stage.Handle)
+		watchers.Go(func() {
+			<-h.Stopped()
+			mu.Lock()
+			defer mu.Unlock()
+			if subscription.Err() == nil {
+				ended = leg.Stage.Name()
+				stop()
+			}
+		})
 	}
-	router.AddMiddleware(middleware.Recoverer) // the first one is the outermost
-	router.AddConsumerHandler(HandlerName, p.cfg.Topics.Activities, &subscribed{messages, stop}, p.handler.handle)
 	// The router's context is not ctx: the end of ctx reaches it as the end of the
 	// messages, when the last of them is done.
 	if err := router.Run(context.WithoutCancel(ctx)); err != nil {
 		return fmt.Errorf("run stream: %w", err)
 	}
-	if n := p.handler.running.Load(); n > 0 {
-		return fmt.Errorf("run stream: %d batches were still being worked on %s after the end", n, p.cfg.CloseTimeout)
+	for _, leg := range p.legs {
+		if n := leg.Stage.underWay(); n > 0 {
+			return fmt.Errorf("run stream: stage %s was still working on %d batches %s after the end", leg.Stage.Name(), n, p.options.CloseTimeout)
+		}
 	}
-	if ctx.Err() == nil {
-		return ErrEnded
+	watchers.Wait()
+	if ended != "" {
+		return fmt.Errorf("stage %s: %w", ended, ErrEnded)
 	}
 	return nil
 }

@@ -28,8 +28,8 @@ func TestRefusedDecisionBecomesADeadLetter(t *testing.T) {
 	big := `{"user_id":"big","context":"` + strings.Repeat("x", 50_000) + `"}`
 	b := records(`{"user_id":"a"}`, big, `{"user_id":"b"}`, `{}`)
 	to := &store{refuse: tooLarge("decisions", 40_000)}
-	p := newTestPipeline(t, to)
-	require.NoError(t, p.handler.handle(messageOf(b)))
+	p := newTestAssign(t, to)
+	require.NoError(t, p.Handle(messageOf(b)))
 	require.Len(t, to.in("decisions"), 2, "the neighbours are stored once")
 	letters := to.in("dead-letters")
 	require.Len(t, letters, 2)
@@ -50,9 +50,9 @@ func TestRefusedEventBatchIsTakenApart(t *testing.T) {
 	small := `{"user_id":"a","decide":[],"events":[{"key":"purchase"},{"key":"signup"}]}`
 	b := records(small, small, big, small, small)
 	whole, to := &store{}, &store{refuse: tooLarge("events", 20_000)}
-	require.NoError(t, newTestPipeline(t, whole).handler.handle(messageOf(b)))
-	p := newTestPipeline(t, to)
-	require.NoError(t, p.handler.handle(messageOf(b)))
+	require.NoError(t, newTestAssign(t, whole).Handle(messageOf(b)))
+	p := newTestAssign(t, to)
+	require.NoError(t, p.Handle(messageOf(b)))
 
 	want := map[string]string{}
 	for _, o := range whole.in("events") {
@@ -85,8 +85,8 @@ func TestRefusedEventBatchIsTakenApart(t *testing.T) {
 
 func TestRefusedDeadLetterHoldsTheBatch(t *testing.T) {
 	to := &store{refuse: tooLarge("dead-letters", 3)}
-	p := newTestPipeline(t, to)
-	err := p.handler.handle(messageOf(records(`{"user_id":"a"}`, `nonsense`)))
+	p := newTestAssign(t, to)
+	err := p.Handle(messageOf(records(`{"user_id":"a"}`, `nonsense`)))
 	require.ErrorIs(t, err, errTooLarge)
 	require.ErrorContains(t, err, "dead-letters")
 	assert.NotContains(t, err.Error(), "nonsense")
@@ -104,12 +104,12 @@ func TestTransientFailureIsNoDeadLetter(t *testing.T) {
 		}
 		return nil
 	}}
-	p := newTestPipeline(t, to)
+	p := newTestAssign(t, to)
 	b := records(`{"user_id":"a"}`, `{"user_id":"b"}`)
-	require.ErrorIs(t, p.handler.handle(messageOf(b)), errTransport)
+	require.ErrorIs(t, p.Handle(messageOf(b)), errTransport)
 	assert.Empty(t, to.in("dead-letters"))
 	assert.Equal(t, Stats{Repeats: 1, DeadLetters: map[schemas.RejectCode]uint64{}}, p.Stats())
-	require.NoError(t, p.handler.handle(messageOf(b)))
+	require.NoError(t, p.Handle(messageOf(b)))
 	assert.EqualValues(t, 2, p.Stats().Decided)
 }
 
@@ -127,18 +127,18 @@ func (u *unit) Abort(context.Context)                             { u.aborts++ }
 // What a Kafka transaction will rely on.
 func TestUnitOfWorkIsCommittedOrAborted(t *testing.T) {
 	u := &unit{store: &store{}}
-	p, err := New(testConfig(), nil, u, exampleSnapshot(t), nil)
+	p, err := NewAssign(testConfig(), u, exampleSnapshot(t), nil)
 	require.NoError(t, err)
 	b := records(`{"user_id":"a"}`)
-	require.NoError(t, p.handler.handle(messageOf(b)))
+	require.NoError(t, p.Handle(messageOf(b)))
 	assert.Equal(t, [2]int{1, 0}, [2]int{u.commits, u.aborts})
 
 	u.refuse = func(int, *Output) *FailedOutput { return &FailedOutput{Err: errTransport} }
-	require.Error(t, p.handler.handle(messageOf(b)))
+	require.Error(t, p.Handle(messageOf(b)))
 	assert.Equal(t, [2]int{1, 1}, [2]int{u.commits, u.aborts})
 
 	u.refuse, u.commitError = nil, errTransport
-	require.ErrorIs(t, p.handler.handle(messageOf(b)), errTransport)
+	require.ErrorIs(t, p.Handle(messageOf(b)), errTransport)
 	assert.Equal(t, [2]int{2, 2}, [2]int{u.commits, u.aborts})
 	assert.EqualValues(t, 1, p.Stats().Read)
 }

@@ -11,6 +11,12 @@ const (
 	// ReasonPanic is a record over which the engine, or a service it asked,
 	// panicked: a bug, which is logged with its stack.
 	ReasonPanic schemas.RejectCode = "panic"
+	// ReasonSegments is an activity whose user's segments can't be had, when that is
+	// configured to keep it from being decided; the detail is the class of the failure.
+	ReasonSegments schemas.RejectCode = "segments_unavailable"
+	// ReasonEndpointRefused is a finished body, or a part of one, that its endpoint
+	// refused for good.
+	ReasonEndpointRefused schemas.RejectCode = "endpoint_refused"
 	// ReasonOutputRefused is an activity with an output that can never be stored,
 	// such as a decision record larger than its topic allows.
 	ReasonOutputRefused schemas.RejectCode = "output_refused"
@@ -19,14 +25,14 @@ const (
 // Reasons returns every code a dead letter of the stream can have. The caller
 // owns the slice.
 func Reasons() []schemas.RejectCode {
-	return append(schemas.RejectCodes(), ReasonPanic, ReasonOutputRefused)
+	return append(schemas.RejectCodes(), ReasonPanic, ReasonSegments, ReasonOutputRefused, ReasonEndpointRefused)
 }
 
-// Stats are running totals since the Pipeline was made. What a nacked batch has
-// cost is counted when it is done at last, once; only Repeats shows it.
+// Stats are running totals since an [Assign] was made. What a nacked batch has cost
+// is counted when it is done at last, once; only Repeats shows it.
 type Stats struct {
 	Batches       uint64                        // stored and acked
-	Repeats       uint64                        // batches that failed, and so come again
+	Repeats       uint64                        // tries of batches that failed, and so come again
 	Read          uint64                        // records in stored batches; Decided + DeadLetters, less those that are both
 	Decided       uint64                        // activities whose outputs are stored, except for refused events
 	DeadLetters   map[schemas.RejectCode]uint64 // by reason; only those that occurred
@@ -37,6 +43,9 @@ type Stats struct {
 	UnknownEvents uint64                        // conversions of events the datafile doesn't know: nothing is sent for them
 	UnknownFields uint64                        // fields of activities that nobody asked for
 	ODPEvents     uint64                        // ODP events in activities; this stream sends none
+
+	SegmentsKnown   uint64 // decided activities whose segments were found out
+	SegmentsUnknown uint64 // decided activities whose segments couldn't be had
 }
 
 // Rejected is the sum of DeadLetters.
@@ -50,12 +59,13 @@ func (s *Stats) Rejected() uint64 {
 
 // tally is what one batch adds to the totals.
 type tally struct {
-	decided, records, flags, bodies, visitors, unknownEvents, unknownFields, odpEvents uint64
+	decided, records, flags, bodies, visitors, unknownEvents, unknownFields, odpEvents,
+	segmentsKnown, segmentsUnknown uint64
 }
 
 type counters struct {
 	batches, repeats, read, decided, records, flags, bodies, visitors,
-	unknownEvents, unknownFields, odpEvents atomic.Uint64
+	unknownEvents, unknownFields, odpEvents, segmentsKnown, segmentsUnknown atomic.Uint64
 
 	reasons     []schemas.RejectCode // constant; deadLetters has their counts
 	deadLetters []atomic.Uint64
@@ -80,7 +90,7 @@ func (c *counters) done(t *tally, fates []fate) {
 	}{
 		{&c.decided, t.decided}, {&c.records, t.records}, {&c.flags, t.flags}, {&c.bodies, t.bodies},
 		{&c.visitors, t.visitors}, {&c.unknownEvents, t.unknownEvents}, {&c.unknownFields, t.unknownFields},
-		{&c.odpEvents, t.odpEvents}, {&c.batches, 1},
+		{&c.odpEvents, t.odpEvents}, {&c.segmentsKnown, t.segmentsKnown}, {&c.segmentsUnknown, t.segmentsUnknown}, {&c.batches, 1},
 		// Last, so that who waits for it sees the others.
 		{&c.read, uint64(len(fates))},
 	} {
@@ -105,6 +115,7 @@ func (c *counters) stats() Stats {
 		Read: c.read.Load(), Batches: c.batches.Load(), Repeats: c.repeats.Load(), Decided: c.decided.Load(),
 		Records: c.records.Load(), Flags: c.flags.Load(), EventBodies: c.bodies.Load(), Visitors: c.visitors.Load(),
 		UnknownEvents: c.unknownEvents.Load(), UnknownFields: c.unknownFields.Load(), ODPEvents: c.odpEvents.Load(),
+		SegmentsKnown: c.segmentsKnown.Load(), SegmentsUnknown: c.segmentsUnknown.Load(),
 		DeadLetters: map[schemas.RejectCode]uint64{},
 	}
 	for i := range c.reasons {

@@ -258,13 +258,15 @@ func TestSubscriptionThatEndsByItselfIsAnError(t *testing.T) {
 		Connection: kafkago.Connection{Brokers: r.addrs}, Group: r.group, MaxWait: 50 * time.Millisecond,
 	})
 	require.NoError(t, err)
-	p, err := pipeline.New(pipeline.Config{
+	assign, err := pipeline.NewAssign(pipeline.Config{
 		Settings: pipeline.Settings{Stream: "test", Client: testClient}, Topics: r.topics,
-	}, subscriber, pipeline.AtLeastOnce(r.producer(t)), testSnapshots(t), nil)
+	}, pipeline.AtLeastOnce(r.producer(t)), testSnapshots(t), nil)
+	require.NoError(t, err)
+	p, err := pipeline.New(pipeline.Options{}, pipeline.Leg{Stage: assign, From: subscriber})
 	require.NoError(t, err)
 	ended := make(chan error, 1) // capacity 1: written once
 	go func() { ended <- p.Run(context.WithoutCancel(t.Context())) }()
-	require.Eventually(t, func() bool { return p.Stats().Read >= 10 }, patience, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return assign.Stats().Read >= 10 }, patience, 5*time.Millisecond)
 	require.NoError(t, subscriber.Close())
 	require.ErrorIs(t, <-ended, pipeline.ErrEnded)
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"sortition/pipeline"
 	"sortition/schemas"
 )
 
@@ -80,7 +81,7 @@ func (a *assignment) account(w io.Writer, hasRejects bool) {
 	}
 	if n := t.rejected(); n > 0 {
 		var codes []string
-		for _, code := range append(schemas.RejectCodes(), ReasonSegments) {
+		for _, code := range append(schemas.RejectCodes(), pipeline.ReasonSegments) {
 			if t.rejects[code] > 0 {
 				codes = append(codes, string(code)+" "+grouped(t.rejects[code]))
 			}

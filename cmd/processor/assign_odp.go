@@ -10,6 +10,7 @@ import (
 
 	"sortition/decision"
 	"sortition/odp"
+	"sortition/pipeline"
 	"sortition/schemas"
 )
 
@@ -140,10 +141,6 @@ func (o *assignODP) account(w io.Writer) {
 	}
 }
 
-// ReasonSegments is the reject code of activities whose segments can't be had, under
-// the policy dead_letter; the detail is the class of the failure.
-const ReasonSegments schemas.RejectCode = "segments_unavailable"
-
 // enriched is what a chunk's activities are to be given.
 type enriched struct {
 	of    []int // by line: index of the resolution, less than 0: none
@@ -241,7 +238,7 @@ func (w *assignWorker) giveSegments(i int) (class string, reject *schemas.Reject
 	}
 	w.odp.failures[odp.ClassOf(r.Err)].Add(1)
 	if r.Verdict == odp.Refuse {
-		return "", &schemas.Reject{Code: ReasonSegments, Detail: r.Code()}
+		return "", &schemas.Reject{Code: pipeline.ReasonSegments, Detail: r.Code()}
 	}
 	return r.Code(), nil
 }

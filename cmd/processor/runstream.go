@@ -22,6 +22,7 @@ type streamParts struct {
 // stream is a pipeline between topics of one cluster.
 type stream struct {
 	*pipeline.Pipeline
+	assign     *pipeline.Assign
 	subscriber *kafkago.Subscriber
 	producer   *kafkago.Producer
 }
@@ -35,7 +36,6 @@ func openStream(parts streamParts, snapshots pipeline.SnapshotSource, logger *sl
 	// Of the time to shut down, most is for the batches in flight; then the router
 	// may count its handlers, and the group is left.
 	parts.subscriber.DrainTimeout = parts.drain * 7 / 10
-	parts.pipeline.CloseTimeout = parts.drain * 8 / 10
 
 	subscriber, subscriberErr := kafkago.NewSubscriber(parts.subscriber)
 	producer, producerErr := kafkago.NewProducer(parts.producer)
@@ -45,13 +45,21 @@ func openStream(parts streamParts, snapshots pipeline.SnapshotSource, logger *sl
 		}
 		return nil, err
 	}
-	p, err := pipeline.New(parts.pipeline, subscriber, pipeline.AtLeastOnce(producer), snapshots, logger)
+	assign, err := pipeline.NewAssign(parts.pipeline, pipeline.AtLeastOnce(producer), snapshots, logger)
 	if err != nil {
 		_ = producer.Close()
 		return nil, err
 	}
-	return &stream{Pipeline: p, subscriber: subscriber, producer: producer}, nil
+	p, err := pipeline.New(pipeline.Options{CloseTimeout: parts.drain * 8 / 10, Logger: logger}, pipeline.Leg{Stage: assign, From: subscriber})
+	if err != nil {
+		_ = producer.Close()
+		return nil, err
+	}
+	return &stream{Pipeline: p, assign: assign, subscriber: subscriber, producer: producer}, nil
 }
+
+// Stats are the totals of the stage that assigns.
+func (s *stream) Stats() pipeline.Stats { return s.assign.Stats() }
 
 // close ends the connections, after Run has returned.
 func (s *stream) close() {

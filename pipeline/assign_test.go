@@ -80,13 +80,13 @@ func messageOf(b *Batch) *message.Message {
 	return msg
 }
 
-func newTestPipeline(t testing.TB, to Producer, change ...func(*Config)) *Pipeline {
+func newTestAssign(t testing.TB, to Producer, change ...func(*Config)) *Assign {
 	t.Helper()
 	cfg := testConfig()
 	for _, c := range change {
 		c(&cfg)
 	}
-	p, err := New(cfg, nil, AtLeastOnce(to), exampleSnapshot(t), nil)
+	p, err := NewAssign(cfg, AtLeastOnce(to), exampleSnapshot(t), nil)
 	require.NoError(t, err)
 	return p
 }
@@ -103,10 +103,10 @@ func records(values ...string) *Batch {
 
 func TestOutputsCarryKeysHeadersAndTimes(t *testing.T) {
 	to := &store{}
-	p := newTestPipeline(t, to)
+	p := newTestAssign(t, to)
 	b := records(`{"user_id":"u-1","timestamp":1790000111000,"events":[{"key":"purchase","tags":{"revenue":1}}]}`)
 	b.Records[0].Headers = []Header{{"traceparent", []byte("00-aa-bb-01")}, {"tracestate", []byte("x=y")}, {"secret", []byte("s")}}
-	require.NoError(t, p.handler.handle(messageOf(b)))
+	require.NoError(t, p.Handle(messageOf(b)))
 
 	decisions := to.in("decisions")
 	require.Len(t, decisions, 1)
@@ -187,8 +187,8 @@ func TestBadRecordDoesNotStopItsNeighbours(t *testing.T) {
 	}
 	b.Records[1].Key = nil
 	to := &store{}
-	p := newTestPipeline(t, to)
-	require.NoError(t, p.handler.handle(messageOf(b)))
+	p := newTestAssign(t, to)
+	require.NoError(t, p.Handle(messageOf(b)))
 
 	require.Len(t, to.in("decisions"), 1+len(bad))
 	letters := to.in("dead-letters")
@@ -220,7 +220,7 @@ func TestRedrivenDeadLetterCountsItsAttempts(t *testing.T) {
 	b := records(`{}`)
 	b.Records[0].Headers = []Header{{schemas.HeaderDLAttempts, []byte("3")}}
 	to := &store{}
-	require.NoError(t, newTestPipeline(t, to).handler.handle(messageOf(b)))
+	require.NoError(t, newTestAssign(t, to).Handle(messageOf(b)))
 	assert.Equal(t, "4", header(&to.in("dead-letters")[0], schemas.HeaderDLAttempts))
 }
 
@@ -228,8 +228,8 @@ func TestSameInputGivesSameBytes(t *testing.T) {
 	for _, layout := range []Layout{Nested, FlatRow} {
 		first, second := &store{}, &store{}
 		for _, to := range []*store{first, second} {
-			p := newTestPipeline(t, to, func(c *Config) { c.Layout = layout })
-			require.NoError(t, p.handler.handle(messageOf(sampleBatch(t, 700, 50))))
+			p := newTestAssign(t, to, func(c *Config) { c.Layout = layout })
+			require.NoError(t, p.Handle(messageOf(sampleBatch(t, 700, 50))))
 		}
 		require.Equal(t, first.kept, second.kept)
 		ids := map[string]bool{}
@@ -245,12 +245,12 @@ func TestSameInputGivesSameBytes(t *testing.T) {
 // A worker is used again: what the first batch left behind must not show.
 func TestWorkersForgetTheLastBatch(t *testing.T) {
 	fresh, used := &store{}, &store{}
-	require.NoError(t, newTestPipeline(t, fresh).handler.handle(messageOf(sampleBatch(t, 50, 100))))
-	p := newTestPipeline(t, used)
+	require.NoError(t, newTestAssign(t, fresh).Handle(messageOf(sampleBatch(t, 50, 100))))
+	p := newTestAssign(t, used)
 	for range 3 {
 		used.kept = nil
-		require.NoError(t, p.handler.handle(messageOf(sampleBatch(t, 50, 100))))
-		require.NoError(t, p.handler.handle(messageOf(records(`{"user_id":"other"}`, `nonsense`))))
+		require.NoError(t, p.Handle(messageOf(sampleBatch(t, 50, 100))))
+		require.NoError(t, p.Handle(messageOf(records(`{"user_id":"other"}`, `nonsense`))))
 	}
 	require.Equal(t, fresh.kept, used.kept[:len(fresh.kept)])
 }
@@ -260,10 +260,10 @@ func TestWorkersForgetTheLastBatch(t *testing.T) {
 func TestBatchBoundariesDoNotShow(t *testing.T) {
 	whole, pieces := &store{}, &store{}
 	b := sampleBatch(t, 500, 20)
-	require.NoError(t, newTestPipeline(t, whole).handler.handle(messageOf(b)))
-	p := newTestPipeline(t, pieces)
+	require.NoError(t, newTestAssign(t, whole).Handle(messageOf(b)))
+	p := newTestAssign(t, pieces)
 	for piece := range slices.Chunk(b.Records, 7) {
-		require.NoError(t, p.handler.handle(messageOf(&Batch{Topic: b.Topic, Partition: b.Partition, Records: piece})))
+		require.NoError(t, p.Handle(messageOf(&Batch{Topic: b.Topic, Partition: b.Partition, Records: piece})))
 	}
 	for _, topic := range []string{"decisions", "dead-letters"} {
 		require.Equal(t, whole.in(topic), pieces.in(topic))
@@ -297,8 +297,8 @@ func TestPanicIsTheDeadLetterOfItsRecordAlone(t *testing.T) {
 	withProfiles := func(panics func(string) bool) func(*Config) {
 		return func(c *Config) { c.Env = &decision.Env{Profiles: profiles{panics}} }
 	}
-	p := newTestPipeline(t, to, withProfiles(func(user string) bool { return strings.HasPrefix(user, "boom") }))
-	require.NoError(t, p.handler.handle(messageOf(b)))
+	p := newTestAssign(t, to, withProfiles(func(user string) bool { return strings.HasPrefix(user, "boom") }))
+	require.NoError(t, p.Handle(messageOf(b)))
 	require.Len(t, to.in("decisions"), 3)
 	letters := to.in("dead-letters")
 	require.Len(t, letters, 3)
@@ -309,7 +309,7 @@ func TestPanicIsTheDeadLetterOfItsRecordAlone(t *testing.T) {
 	assert.Equal(t, b.Records[1].Value, letters[0].Value)
 
 	// The neighbours' outputs are those they would have had anyway.
-	require.NoError(t, newTestPipeline(t, calm, withProfiles(func(string) bool { return false })).handler.handle(
+	require.NoError(t, newTestAssign(t, calm, withProfiles(func(string) bool { return false })).Handle(
 		messageOf(&Batch{Topic: b.Topic, Partition: b.Partition, Records: []Record{b.Records[0], b.Records[2], b.Records[5]}})))
 	require.Equal(t, calm.in("decisions"), to.in("decisions"))
 	require.Equal(t, calm.in("events"), to.in("events"))
@@ -331,10 +331,10 @@ func TestBatchIsDecidedWithOneDatafile(t *testing.T) {
 		return false
 	}}
 	cfg.Env = &decision.Env{Profiles: swap}
-	p, err := New(cfg, nil, AtLeastOnce(to), latest, nil)
+	p, err := NewAssign(cfg, AtLeastOnce(to), latest, nil)
 	require.NoError(t, err)
 	for range 2 {
-		require.NoError(t, p.handler.handle(messageOf(records(`{"user_id":"a"}`, `{"user_id":"swap"}`, `{"user_id":"b"}`))))
+		require.NoError(t, p.Handle(messageOf(records(`{"user_id":"a"}`, `{"user_id":"swap"}`, `{"user_id":"b"}`))))
 	}
 	var revisions []string
 	for _, o := range to.in("decisions") {
@@ -346,11 +346,11 @@ func TestBatchIsDecidedWithOneDatafile(t *testing.T) {
 // A message of a Subscriber that knows nothing of batches.
 func TestPlainMessageIsABatchOfOne(t *testing.T) {
 	to := &store{}
-	p := newTestPipeline(t, to)
+	p := newTestAssign(t, to)
 	for _, id := range []string{"uuid-1", "uuid-2", "uuid-1"} {
 		msg := message.NewMessage(id, []byte(`{"user_id":"u","timestamp":5}`))
 		msg.Metadata.Set("traceparent", "00-1")
-		require.NoError(t, p.handler.handle(msg))
+		require.NoError(t, p.Handle(msg))
 	}
 	d := to.in("decisions")
 	require.Len(t, d, 3)
@@ -362,8 +362,8 @@ func TestPlainMessageIsABatchOfOne(t *testing.T) {
 
 func TestFlatLayoutHasARecordPerFlag(t *testing.T) {
 	to := &store{}
-	p := newTestPipeline(t, to, func(c *Config) { c.Layout = FlatRow })
-	require.NoError(t, p.handler.handle(messageOf(records(`{"user_id":"u","decide":["dark_mode","free_shipping"]}`, `{"user_id":"v","decide":[]}`))))
+	p := newTestAssign(t, to, func(c *Config) { c.Layout = FlatRow })
+	require.NoError(t, p.Handle(messageOf(records(`{"user_id":"u","decide":["dark_mode","free_shipping"]}`, `{"user_id":"v","decide":[]}`))))
 	d := to.in("decisions")
 	require.Len(t, d, 2)
 	assert.Contains(t, string(d[0].Value), `"flag_key":"dark_mode"`)
@@ -373,11 +373,11 @@ func TestFlatLayoutHasARecordPerFlag(t *testing.T) {
 }
 
 func TestAnActivityCostsFewAllocations(t *testing.T) {
-	p := newTestPipeline(t, &nowhere{})
+	p := newTestAssign(t, &nowhere{})
 	msg := messageOf(sampleBatch(t, 1000, 0))
-	require.NoError(t, p.handler.handle(msg))
+	require.NoError(t, p.Handle(msg))
 	perBatch := testing.AllocsPerRun(5, func() {
-		if err := p.handler.handle(msg); err != nil {
+		if err := p.Handle(msg); err != nil {
 			t.Error(err)
 		}
 	})
@@ -387,11 +387,11 @@ func TestAnActivityCostsFewAllocations(t *testing.T) {
 func TestValidateReportsAllFaults(t *testing.T) {
 	err := Config{
 		Settings: Settings{Layout: CSVRow, Decide: []string{""}}, Topics: Topics{Activities: "a", Decisions: "a"},
-		EventVisitors: 1001, EventBytes: 1, CloseTimeout: -1,
+		EventVisitors: 1001, EventBytes: 1,
 	}.Validate()
 	for _, want := range []string{
 		"Stream", "Layout", "Client", "Decide", "Topics.Activities and Topics.Decisions", "Topics.Events is required",
-		"Topics.DeadLetters is required", "EventVisitors", "EventBytes", "CloseTimeout",
+		"Topics.DeadLetters is required", "EventVisitors", "EventBytes",
 	} {
 		assert.ErrorContains(t, err, want)
 	}

@@ -16,45 +16,105 @@ import (
 	"sortition/schemas"
 )
 
-// handler is the stage "assign". It is used by all partitions at once; each call
-// borrows a worker, whose buffers have grown to the size of a batch.
-type handler struct {
-	cfg       *Config
+// Assign is the stage that decides activities and stores what comes of them. It is
+// used by all partitions at once; each call borrows a worker, whose buffers have grown
+// to the size of a batch.
+type Assign struct {
+	cfg       Config
 	units     Units
 	snapshots SnapshotSource
 	logger    *slog.Logger
 	counters  *counters
 	workers   sync.Pool
-	running   atomic.Int64 // calls of handle under way
+	running   atomic.Int64 // calls of Handle under way
 }
 
-func newHandler(cfg *Config, units Units, snapshots SnapshotSource, logger *slog.Logger) *handler {
-	h := &handler{cfg: cfg, units: units, snapshots: snapshots, logger: logger, counters: newCounters()}
+// NewAssign checks cfg. It starts nothing and takes over nothing. The logger gets
+// failures, nothing per record; nil discards them.
+func NewAssign(cfg Config, units Units, snapshots SnapshotSource, logger *slog.Logger) (*Assign, error) {
+	cfg.setDefaults()
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("pipeline: stage %s: %w", AssignActivities, err)
+	}
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
+	h := &Assign{cfg: cfg, units: units, snapshots: snapshots, logger: logger, counters: newCounters()}
 	h.workers.New = func() any {
-		w := &worker{handler: h, batcher: NewEventBatcher(cfg.EventVisitors, cfg.EventBytes)}
+		w := &worker{Assign: h, batcher: NewEventBatcher(cfg.EventVisitors, cfg.EventBytes)}
 		w.renew()
 		return w
 	}
-	return h
+	return h, nil
 }
 
-// handle works through one micro-batch; nil means that everything is stored.
-func (h *handler) handle(msg *message.Message) error {
+// Name is the name of the handler.
+func (*Assign) Name() string { return AssignActivities }
+
+// Topic is what the stage reads.
+func (h *Assign) Topic() string { return h.cfg.Topics.Activities }
+
+// Stats returns the totals so far. Safe for concurrent use.
+func (h *Assign) Stats() Stats { return h.counters.stats() }
+
+func (h *Assign) underWay() int64 { return h.running.Load() }
+
+// Handle works through one micro-batch.
+func (h *Assign) Handle(msg *message.Message) error {
 	h.running.Add(1)
 	defer h.running.Add(-1)
 	batch, _ := BatchOf(msg)
+	err := h.bisect(msg.Context(), placeOf(msg, batch), batch)
+	if err != nil {
+		h.counters.repeats.Add(1)
+	}
+	return err
+}
+
+// bisect does a batch; if that panics, its halves, and so on, until the record that
+// causes it is alone: it becomes a dead letter, its neighbours don't. (A panic while
+// one record is decided is found without that, see worker.assign.)
+func (h *Assign) bisect(ctx context.Context, p place, batch *Batch) error {
+	err := h.attempt(ctx, p, batch, fate{})
+	if !errors.Is(err, errPanicked) {
+		return err
+	}
+	n := len(batch.Records)
+	if n == 1 {
+		return h.attempt(ctx, p, batch, fate{ReasonPanic, panicDetail})
+	}
+	for _, half := range [][]Record{batch.Records[:n/2], batch.Records[n/2:]} {
+		part := *batch
+		part.Records = half
+		if err := h.bisect(ctx, p, &part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// errPanicked is the outcome of work that panicked; the log has the rest.
+var errPanicked = errors.New("BUG: working on the batch panicked")
+
+const panicDetail = "working on this record panicked; the log has the stack"
+
+// attempt does a batch with a worker of its own. condemned, if it has a code, is the
+// fate of all its records.
+func (h *Assign) attempt(ctx context.Context, p place, batch *Batch, condemned fate) (err error) {
 	w, ok := h.workers.Get().(*worker)
 	if !ok {
 		panic("BUG: the pool holds something else")
 	}
-	// Not deferred: a worker that panicked is not used again.
-	err := w.run(msg.Context(), placeOf(msg, batch), batch)
+	defer func() {
+		if cause := recover(); cause != nil { // the worker is not used again
+			logPanic(h.logger, cause, &p, &batch.Records[0])
+			err = errPanicked
+		}
+	}()
+	err = w.run(ctx, p, batch, condemned)
 	w.batcher.Recycle(w.out.bodies)
 	w.out.reset()
 	h.workers.Put(w)
-	if err != nil {
-		h.counters.repeats.Add(1)
-	}
 	return err
 }
 
@@ -67,11 +127,12 @@ type fate struct {
 
 // worker decides one batch at a time.
 type worker struct {
-	*handler
+	*Assign
 	assigner *Assigner
 	batcher  *EventBatcher
 	decoder  schemas.Decoder
 	activity schemas.Activity
+	enriched enrichment
 	out      outbox
 	place    place
 	revision []byte
@@ -88,13 +149,21 @@ func (w *worker) renew() {
 	w.activity = schemas.Activity{}
 }
 
-// run decides a batch and stores what comes of it.
-func (w *worker) run(ctx context.Context, p place, batch *Batch) error {
+// run decides a batch and stores what comes of it. Records of a condemned batch
+// aren't looked at.
+func (w *worker) run(ctx context.Context, p place, batch *Batch, condemned fate) error {
 	w.place = p
 	w.fates = slices.Grow(w.fates[:0], len(batch.Records))[:len(batch.Records)]
-	clear(w.fates)
+	for i := range w.fates {
+		w.fates[i] = condemned
+	}
 	snapshot := w.snapshots.Snapshot()
 	w.revision = append(w.revision[:0], snapshot.Project.Revision()...)
+	if condemned.code == "" {
+		if err := w.enrich(ctx, batch); err != nil {
+			return err
+		}
+	}
 	// A panic leaves half of a record's events behind, so the batch is made again
 	// without that record. In the second pass there should be no panic left.
 	for !w.build(ctx, batch, snapshot) {
@@ -108,10 +177,16 @@ func (w *worker) run(ctx context.Context, p place, batch *Batch) error {
 	if err != nil {
 		return fmt.Errorf("begin unit of work: %w", err)
 	}
+	isStored := false
+	defer func() {
+		if !isStored {
+			unit.Abort(ctx)
+		}
+	}()
 	if err := w.store(ctx, unit, batch); err != nil {
-		unit.Abort(ctx)
 		return fmt.Errorf("store %d outputs of %d records: %w", len(w.out.outputs), len(batch.Records), err)
 	}
+	isStored = true
 	w.counters.done(&w.tally, w.fates)
 	return nil
 }
@@ -127,7 +202,7 @@ func (w *worker) build(ctx context.Context, batch *Batch, snapshot *Snapshot) bo
 		w.visitors = append(w.visitors, w.batcher.Added())
 		r := &batch.Records[i]
 		if w.fates[i].code != ReasonPanic && !w.assign(ctx, r, i) {
-			w.fates[i] = fate{code: ReasonPanic, detail: "deciding this record panicked; the log has the stack"}
+			w.fates[i] = fate{code: ReasonPanic, detail: panicDetail}
 			isClean = false
 			w.renew()
 			w.assigner.Use(snapshot)
@@ -166,16 +241,22 @@ func (w *worker) recordOf(visitor int) int {
 func (w *worker) assign(ctx context.Context, r *Record, index int) (ok bool) {
 	defer func() {
 		if !ok {
-			w.logPanic(recover(), r)
+			logPanic(w.logger, recover(), &w.place, r)
 		}
 	}()
 	if reject := w.decode(r); reject != nil {
 		w.fates[index] = fate{code: reject.Code, detail: reject.Detail}
 		return true
 	}
+	code, refused := w.giveSegments(index)
+	if refused.code != "" {
+		w.fates[index] = refused
+		return true
+	}
 	a := w.assigner
 	source := w.place.source(r)
 	a.Assign(ctx, &w.activity, &source, recordTime(r))
+	a.record.SegmentsError = code
 	t := &w.tally
 	t.records += uint64(w.out.addDecisions(w.cfg.Topics.Decisions, a, r, w.revision, index))
 	t.unknownEvents += uint64(a.AddEvents(w.batcher))
@@ -188,7 +269,7 @@ func (w *worker) assign(ctx context.Context, r *Record, index int) (ok bool) {
 
 // logPanic says where and how, but not with what: a panic's own text may quote the
 // record, except for the runtime's.
-func (w *worker) logPanic(cause any, r *Record) {
+func logPanic(logger *slog.Logger, cause any, p *place, r *Record) {
 	what := fmt.Sprintf("%T", cause)
 	if err, ok := cause.(error); ok {
 		var fault runtime.Error
@@ -196,7 +277,7 @@ func (w *worker) logPanic(cause any, r *Record) {
 			what = fault.Error()
 		}
 	}
-	w.logger.Error("BUG: deciding a record panicked; it becomes a dead letter", slog.String("panic", what),
-		slog.String("topic", w.place.topic), slog.Int("partition", int(w.place.partition)), slog.Int64("offset", r.Offset),
+	logger.Error("BUG: working on a record, or a batch from it on, panicked; what causes it becomes a dead letter", slog.String("panic", what),
+		slog.String("topic", p.topic), slog.Int("partition", int(p.partition)), slog.Int64("offset", r.Offset),
 		slog.String("stack", string(debug.Stack())))
 }
