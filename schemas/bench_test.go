@@ -119,3 +119,24 @@ func BenchmarkEncode(b *testing.B) {
 		}
 	})
 }
+
+// What looking for a CloudEvent costs a record that is none.
+func BenchmarkDecodeEvent(b *testing.B) {
+	traced := headersOf("traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "tracestate: a=b")
+	for _, row := range []struct {
+		name    string
+		headers []Header
+	}{{"no-headers", nil}, {"trace", traced}, {"binary", binaryMode}} {
+		b.Run(row.name, func(b *testing.B) {
+			var d Decoder
+			var a Activity
+			b.SetBytes(int64(len(sampleActivity)))
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := d.DecodeEvent(row.headers, sampleActivity, nil, &a); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

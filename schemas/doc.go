@@ -3,9 +3,10 @@
 // ids, and the JSON Schemas (see FS).
 //
 // In goes the Activity. A Decoder reads it from its own JSON, a Mapping from
-// another team's JSON, CSVColumns from a CSV row. All three fill the same type
-// under the same rules and refuse a record with a *Reject, whose RejectCode is
-// one of a closed set:
+// another team's JSON, CSVColumns from a CSV row; Decoder.DecodeEvent finds either
+// JSON in a CloudEvent, if the record's headers say that it is one. All fill the
+// same type under the same rules and refuse a record with a *Reject, whose
+// RejectCode is one of a closed set:
 //
 //	not_json         not one JSON value
 //	not_utf8         invalid UTF-8, or half a surrogate pair
@@ -18,6 +19,7 @@
 //	too_deep         nested deeper than MaxDepth
 //	line_too_long    longer than the reader allows
 //	bad_csv          misplaced quotes, or another number of cells than columns
+//	bad_cloudevent   a CloudEvent's envelope without what it needs
 //
 // A Reject tells where and what was expected, never what stood there.
 //

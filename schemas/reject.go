@@ -39,6 +39,9 @@ const (
 	// RejectBadCSV is a CSV row with misplaced quotes or with more or fewer
 	// cells than the header.
 	RejectBadCSV RejectCode = "bad_csv"
+	// RejectBadCloudEvent is a record whose headers call it a CloudEvent but whose
+	// envelope is none, such as one without source.
+	RejectBadCloudEvent RejectCode = "bad_cloudevent"
 )
 
 // RejectCodes returns every code, in the order documented above. The caller
@@ -47,6 +50,7 @@ func RejectCodes() []RejectCode {
 	return []RejectCode{
 		RejectNotJSON, RejectNotUTF8, RejectDuplicateKey, RejectMissingUserID, RejectMissingField,
 		RejectWrongType, RejectOutOfRange, RejectTooDeep, RejectLineTooLong, RejectBadCSV,
+		RejectBadCloudEvent,
 	}
 }
 

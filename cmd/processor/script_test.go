@@ -131,11 +131,15 @@ func scriptLong(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(file.Close())
 }
 
-// Every reject code has a script in which the command gives it.
+// Every reject code has a script in which the command gives it; but for the one that
+// takes headers, which lines of a file don't have.
 func TestEveryRejectCodeHasAScript(t *testing.T) {
 	script, err := os.ReadFile(filepath.Join("testdata", "script", "assign_rejects.txtar"))
 	require.NoError(t, err)
 	for _, code := range schemas.RejectCodes() {
+		if code == schemas.RejectBadCloudEvent {
+			continue
+		}
 		require.True(t, bytes.Contains(script, []byte(`"code":"`+string(code)+`"`)), code)
 	}
 }
