@@ -23,6 +23,8 @@ BASE       ?= HEAD
 CASES      ?= 2000
 SEED       ?= 0
 ROUNDS     ?= 30
+KAFKA      ?= 4
+KAFKA_PKGS ?= ./internal/kafkatest/... ./pipeline/... ./cmd/processor/...
 
 BIN := $(CURDIR)/.cache/bin
 # A tool's version is part of its file name, so a new version is a new file.
@@ -126,17 +128,17 @@ test-redis: ## Run the tests of profiles and segments on the real Redis named by
 	go test -count=1 ./odp ./profiles
 
 .PHONY: kafka
-kafka: ## Start a real Apache Kafka on loopback; prints its address; needs Java and Maven
-	@internal/kafkatest/kafka.sh start
+kafka: ## Start a real Apache Kafka (KAFKA=4 or 3.9) on loopback; prints its address; needs Java and Maven
+	@KAFKA_VERSION=$(KAFKA) internal/kafkatest/kafka.sh start
 
 .PHONY: kafka-stop
 kafka-stop: ## Stop the Kafka that `make kafka` started
 	@internal/kafkatest/kafka.sh stop
 
 .PHONY: test-kafka
-test-kafka: ## Run the broker tests on the real Kafka named by SORTITION_KAFKA=host:port
+test-kafka: ## Run the broker tests (KAFKA_PKGS) on the real Kafka named by SORTITION_KAFKA=host:port
 	@test -n "$${SORTITION_KAFKA:-}" || { echo "set SORTITION_KAFKA=host:port; make kafka starts one and prints its address" >&2; exit 2; }
-	go test -count=1 ./internal/kafkatest/... ./pipeline/... ./cmd/processor/...
+	go test -count=1 $(KAFKA_PKGS)
 
 ##@ Speed
 

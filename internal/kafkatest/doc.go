@@ -7,7 +7,8 @@
 // Kafka: it never asks a client to wait for a coordinator, for instance. So the
 // tests of the transport run a second time against a real broker when the
 // environment variable SORTITION_KAFKA holds its bootstrap address ([Real]).
-// The script kafka.sh beside this file fetches, starts and stops one:
+// The script kafka.sh beside this file fetches, starts, restarts and stops one, the
+// newest or (KAFKA_VERSION=3.9) an older one:
 //
 //	internal/kafkatest/kafka.sh start      # prints SORTITION_KAFKA=127.0.0.1:PORT
 //	internal/kafkatest/kafka.sh stop
