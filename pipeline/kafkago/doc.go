@@ -45,7 +45,8 @@
 // committed), offsets.go (what may be committed), position.go (where to start),
 // producer.go and produce.go (grouping, requests), records.go (outputs as kafka-go
 // wants them), partitioner.go (the Java client's), publisher.go, connection.go and
-// security.go (one way to the cluster for everything), errors.go (permanent or
+// security.go (one way to the cluster for everything), token.go and mskiam.go (two
+// ways to say who we are), await.go (wait for topics), errors.go (permanent or
 // transient).
 //
 // # Why not Reader and Writer

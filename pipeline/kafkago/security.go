@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"time"
 
 	"github.com/segmentio/kafka-go/sasl"
 	"github.com/segmentio/kafka-go/sasl/plain"
@@ -36,22 +37,48 @@ const (
 	Plain       Mechanism = "PLAIN" // sends the password itself: only over TLS
 	ScramSHA256 Mechanism = "SCRAM-SHA-256"
 	ScramSHA512 Mechanism = "SCRAM-SHA-512"
+	OAuthBearer Mechanism = "OAUTHBEARER" // sends the token itself: only over TLS
+	MSKIAM      Mechanism = "AWS_MSK_IAM" // Amazon's managed Kafka, which wants TLS
 )
 
-// SASL holds credentials. It prints and logs without its password.
+// SASL holds credentials, or says where they are. It prints and logs without them.
 type SASL struct {
 	Mechanism Mechanism
-	Username  string
-	Password  string
+
+	// Username and Password are for PLAIN and SCRAM; both are required then.
+	Username string
+	Password string
+
+	// TokenFile or TokenCommand, one of them, are for OAUTHBEARER. A file is read,
+	// or a command (a program and its arguments, no shell) run, for every
+	// connection that is opened; what it holds or prints is the token, blanks
+	// around it left out. So a token can be renewed beside a running program.
+	TokenFile    string
+	TokenCommand []string
+	// TokenTimeout bounds the command. Default 4 s; DialTimeout bounds it too.
+	TokenTimeout time.Duration
+	// TokenExtensions are what some clusters want to know beside the token, for
+	// instance logicalCluster. (KIP-342)
+	TokenExtensions map[string]string
+
+	// Region is for AWS_MSK_IAM. Default: that of the environment. The credentials
+	// come from where AWS programs find them: environment, shared files, web
+	// identity, container, instance.
+	Region string
 }
 
-// String leaves the password out.
-func (s SASL) String() string { return string(s.Mechanism) + " as " + s.Username }
+// String leaves the credentials out.
+func (s SASL) String() string {
+	if s.Username == "" {
+		return string(s.Mechanism)
+	}
+	return string(s.Mechanism) + " as " + s.Username
+}
 
-// GoString leaves the password out of %#v as well.
+// GoString leaves the credentials out of %#v as well.
 func (s SASL) GoString() string { return "kafkago.SASL{" + s.String() + "}" }
 
-// LogValue leaves the password out.
+// LogValue leaves the credentials out.
 func (s SASL) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
 // config reads the files and returns what every connection to the cluster
@@ -86,26 +113,34 @@ func (t *TLS) config() (*tls.Config, error) {
 	return c, nil
 }
 
-// mechanism returns kafka-go's form of the credentials.
+// mechanism returns kafka-go's form of the credentials. It reads no token yet.
 func (s *SASL) mechanism() (sasl.Mechanism, error) {
 	if s == nil {
 		return nil, nil
 	}
 	switch s.Mechanism {
-	case Plain:
-		return plain.Mechanism{Username: s.Username, Password: s.Password}, nil
-	case ScramSHA256, ScramSHA512:
-		algorithm := scram.SHA256
-		if s.Mechanism == ScramSHA512 {
-			algorithm = scram.SHA512
+	case Plain, ScramSHA256, ScramSHA512:
+		if s.Username == "" || s.Password == "" {
+			return nil, fmt.Errorf("%s needs a user name and a password", s.Mechanism)
 		}
-		m, err := scram.Mechanism(algorithm, s.Username, s.Password)
-		if err != nil {
-			// The library's error may quote what it was given.
-			return nil, fmt.Errorf("prepare %s: the user name or password cannot be used (SASLprep)", s.Mechanism)
-		}
-		return m, nil
+	case OAuthBearer:
+		return s.bearer()
+	case MSKIAM:
+		return s.mskIAM()
 	default:
-		return nil, fmt.Errorf("unknown SASL mechanism %q (known: %s, %s, %s)", s.Mechanism, Plain, ScramSHA256, ScramSHA512)
+		return nil, fmt.Errorf("unknown SASL mechanism %q (known: %s, %s, %s, %s, %s)", s.Mechanism, Plain, ScramSHA256, ScramSHA512, OAuthBearer, MSKIAM)
 	}
+	if s.Mechanism == Plain {
+		return plain.Mechanism{Username: s.Username, Password: s.Password}, nil
+	}
+	algorithm := scram.SHA256
+	if s.Mechanism == ScramSHA512 {
+		algorithm = scram.SHA512
+	}
+	m, err := scram.Mechanism(algorithm, s.Username, s.Password)
+	if err != nil {
+		// The library's error may quote what it was given.
+		return nil, fmt.Errorf("prepare %s: the user name or password cannot be used (SASLprep)", s.Mechanism)
+	}
+	return m, nil
 }

@@ -106,6 +106,8 @@ func TestTrap23OneConnectionSecuresEverything(t *testing.T) {
 			refused("wrong server name", wrong)
 			wrong.TLS = &TLS{CAFile: newAuthority(t, "other").file, CertFile: clientCert, KeyFile: clientKey, ServerName: "kafka.test"}
 			refused("unknown authority", wrong)
+			wrong.TLS = &TLS{CAFile: ca.file, ServerName: "kafka.test"}
+			refused("no client certificate", wrong)
 			wrong.TLS = nil
 			refused("no TLS", wrong)
 		})
