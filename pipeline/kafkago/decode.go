@@ -16,6 +16,7 @@ import (
 type fetched struct {
 	records []pipeline.Record
 	next    int64 // where to fetch next
+	end     int64 // where the log ends, -1: not told
 	bytes   int   // memory held by records
 	aborted int   // records left out because their transaction was aborted
 	markers int   // transaction markers left out
@@ -33,7 +34,7 @@ type fetched struct {
 //
 // Source: Apache Kafka, CompletedFetch.nextFetchedRecord (Java consumer).
 func decodePartition(p *fetch.ResponsePartition, from int64, expect int) (fetched, error) {
-	f := fetched{next: from}
+	f := fetched{next: from, end: p.HighWatermark}
 	stream, ok := p.RecordSet.Records.(*protocol.RecordStream)
 	if !ok {
 		return f, nil // nothing there

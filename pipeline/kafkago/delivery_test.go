@@ -293,7 +293,7 @@ func TestTrap01StaleGenerationCannotCommit(t *testing.T) {
 		stats := &subscriberCounters{}
 		cfg := &SubscriberConfig{Logger: testLogger(t)}
 		cfg.setDefaults()
-		g := &generation{cfg: cfg, stats: stats, link: link, topic: topic, gen: gen, lanes: []*lane{l}}
+		g := &generation{cfg: cfg, stats: stats, link: link, topic: topic, gen: gen, lanes: []*lane{l}, shown: &atomic.Pointer[[]*lane]{}}
 		l.offsets.finish(l.offsets.begin(7))
 		g.commit()
 		require.EqualValues(t, 1, stats.commits.Load())

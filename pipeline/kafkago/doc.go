@@ -46,7 +46,8 @@
 // producer.go and produce.go (grouping, requests), records.go (outputs as kafka-go
 // wants them), partitioner.go (the Java client's), publisher.go, connection.go and
 // security.go (one way to the cluster for everything), token.go and mskiam.go (two
-// ways to say who we are), await.go (wait for topics), errors.go (permanent or
+// ways to say who we are), await.go and topics.go (wait for topics, create them),
+// state.go (lag, and what a health check wants to know), errors.go (permanent or
 // transient).
 //
 // # Why not Reader and Writer

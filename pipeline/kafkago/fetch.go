@@ -220,7 +220,7 @@ func (f *fetcher) roundTrip(ctx context.Context, req *fetch.Request, wants []wan
 	}
 	results := make([]result, len(wants))
 	for i := range results {
-		results[i] = result{fetched: fetched{next: wants[i].from}, err: errNoAnswer}
+		results[i] = result{fetched: fetched{next: wants[i].from, end: -1}, err: errNoAnswer}
 	}
 	for ti := range res.Topics {
 		for pi := range res.Topics[ti].Partitions {
@@ -259,6 +259,10 @@ func (f *fetcher) apply(stop context.Context, a answer) {
 	}
 	for i, s := range a.sources {
 		r := a.results[i]
+		if r.end >= 0 {
+			s.ended(r.end)
+			f.stats.lastFetch.Store(nowNanos())
+		}
 		// What was decoded before an error is good: take it, and meet the error
 		// again at its own offset.
 		if r.err != nil && r.next == s.next {
@@ -314,6 +318,7 @@ func (f *fetcher) outOfRange(stop context.Context, s *source) {
 		return
 	}
 	f.stats.moved(f.cfg.Logger, s.where(), at, to)
+	s.ended(at.End)
 	s.next = to
 	s.push(&chunk{next: to})
 }

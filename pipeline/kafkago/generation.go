@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -28,6 +29,7 @@ type generation struct {
 	out   chan<- *message.Message
 	gen   *kafka.Generation
 	lanes []*lane
+	shown *atomic.Pointer[[]*lane] // lanes, for those who ask from outside
 }
 
 // run works until term ends (the partitions are revoked) or soft is done (we
@@ -56,6 +58,8 @@ func (g *generation) run(term, soft, hard context.Context) error {
 	if err != nil || starts == nil {
 		return err
 	}
+	g.shown.Store(&g.lanes)
+	defer g.shown.Store(nil)
 
 	dirty := make(chan struct{}, 1) // capacity 1: "something to commit" needs saying once
 	d := &deliverer{cfg: g.cfg, stats: g.stats, out: g.out, dirty: dirty}
@@ -73,6 +77,7 @@ func (g *generation) run(term, soft, hard context.Context) error {
 	})
 	finished := make(chan struct{})
 	others.Go(func() { g.commitWhenDirty(dirty, finished) })
+	others.Go(func() { g.watchEnds(stop) })
 
 	lanes.Wait()
 	close(finished)
@@ -85,7 +90,7 @@ func (g *generation) run(term, soft, hard context.Context) error {
 // is done (then it returns nil, nil), and makes the lanes.
 func (g *generation) begin(stop context.Context, assigned []kafka.PartitionAssignment, wake chan<- struct{}) (map[int32]int64, error) {
 	for pause := (backoff{min: 100 * time.Millisecond}); ; {
-		starts, moved, err := g.startOffsets(stop, assigned)
+		starts, ends, moved, err := g.startOffsets(stop, assigned)
 		if isFatalOffset(err) {
 			return nil, err
 		}
@@ -93,7 +98,8 @@ func (g *generation) begin(stop context.Context, assigned []kafka.PartitionAssig
 			for _, a := range assigned {
 				p := int32(a.ID)
 				l := newLane(g.topic, p, starts[p], wake)
-				l.committed = a.Offset
+				l.committed.Store(a.Offset)
+				l.ended(ends[p])
 				g.lanes = append(g.lanes, l)
 			}
 			if len(moved) > 0 {
@@ -140,7 +146,7 @@ func (g *generation) commitWhenDirty(dirty, finished <-chan struct{}) {
 func (g *generation) commit() {
 	offsets := map[int]int64{}
 	for _, l := range g.lanes {
-		if at := l.offsets.committable(); at != l.committed {
+		if at := l.offsets.committable(); at != l.committed.Load() {
 			offsets[int(l.partition)] = at
 		}
 	}
@@ -156,7 +162,7 @@ func (g *generation) commit() {
 	g.stats.commits.Add(1)
 	for _, l := range g.lanes {
 		if at, ok := offsets[int(l.partition)]; ok {
-			l.committed = at
+			l.committed.Store(at)
 		}
 	}
 }

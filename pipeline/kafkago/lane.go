@@ -21,15 +21,18 @@ type lane struct {
 	topic     string
 	partition int32
 	offsets   *tracker
-	start     int64 // offset the generation begins at
-	committed int64 // last offset committed, -1: none; touched by the committer only
+	start     int64        // offset the generation begins at
+	committed atomic.Int64 // last offset committed, -1: none; set by the committer
 
 	mu    sync.Mutex // guards queue
 	queue []*chunk
 	ready chan struct{} // capacity 1: "the queue has grown" needs saying once
 
-	held atomic.Int64 // bytes queued or being worked on
-	wake chan<- struct{}
+	held     atomic.Int64 // bytes queued or being worked on
+	outSince atomic.Int64 // when the batch in flight was handed out, ns; 0: none
+	end      atomic.Int64 // offset after the log's last record, as far as we know
+	heard    atomic.Int64 // when end was last told, ns
+	wake     chan<- struct{}
 }
 
 // chunk is the outcome of one fetch. It may hold no records, when all there was
@@ -41,10 +44,18 @@ type chunk struct {
 }
 
 func newLane(topic string, partition int32, start int64, wake chan<- struct{}) *lane {
-	return &lane{
-		topic: topic, partition: partition, start: start, committed: -1,
+	l := &lane{
+		topic: topic, partition: partition, start: start,
 		offsets: newTracker(start), ready: make(chan struct{}, 1), wake: wake,
 	}
+	l.committed.Store(-1)
+	return l
+}
+
+// ended notes where the log ends.
+func (l *lane) ended(end int64) {
+	l.end.Store(end)
+	l.heard.Store(nowNanos())
 }
 
 func (l *lane) where() slog.Attr {
@@ -140,10 +151,13 @@ func (d *deliverer) deliver(stop, abandon context.Context, l *lane, records []pi
 			cancel()
 			return false
 		}
+		l.outSince.Store(nowNanos())
 		acked := d.await(abandon, l, msg)
+		l.outSince.Store(0)
 		cancel()
 		switch acked {
 		case verdictAck:
+			d.stats.lastAck.Store(nowNanos())
 			d.stats.batches.Add(1)
 			d.stats.records.Add(uint64(len(records)))
 			return true

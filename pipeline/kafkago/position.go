@@ -122,15 +122,16 @@ func (l *link) listOffsets(ctx context.Context, topic string, partitions []int32
 // startOffsets returns where each assigned partition begins: at the group's
 // offset if the log has it, otherwise by policy. moved lists the partitions whose
 // group offset should be set to their start, before anything is read: else a
-// "latest" start would skip what is written between here and the first commit.
-func (g *generation) startOffsets(ctx context.Context, assigned []kafka.PartitionAssignment) (starts map[int32]int64, moved []int32, err error) {
+// "latest" start would skip what is written between here and the first commit. ends
+// are where the logs end.
+func (g *generation) startOffsets(ctx context.Context, assigned []kafka.PartitionAssignment) (starts, ends map[int32]int64, moved []int32, err error) {
 	partitions := make([]int32, len(assigned))
 	for i, a := range assigned {
 		partitions[i] = int32(a.ID)
 	}
 	first, end, err := g.link.logRange(ctx, g.topic, partitions)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	starts = map[int32]int64{}
 	for _, a := range assigned {
@@ -139,12 +140,12 @@ func (g *generation) startOffsets(ctx context.Context, assigned []kafka.Partitio
 		switch {
 		case a.Offset < 0: // the group has none yet
 			if starts[p], err = g.cfg.StartAt.resolve(g.topic, p, at); err != nil {
-				return nil, nil, err
+				return nil, nil, nil, err
 			}
 			moved = append(moved, p)
 		case !at.inside():
 			if starts[p], err = g.cfg.OnOutOfRange.resolve(g.topic, p, at); err != nil {
-				return nil, nil, err
+				return nil, nil, nil, err
 			}
 			where := slog.Group("partition", slog.String("topic", g.topic), slog.Int("id", a.ID))
 			g.stats.moved(g.cfg.Logger, where, at, starts[p])
@@ -153,7 +154,7 @@ func (g *generation) startOffsets(ctx context.Context, assigned []kafka.Partitio
 			starts[p] = a.Offset
 		}
 	}
-	return starts, moved, nil
+	return starts, end, moved, nil
 }
 
 // isFatalOffset reports an error of the offset policy, which repeating does not

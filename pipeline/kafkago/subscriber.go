@@ -50,6 +50,8 @@ type SubscriberStats struct {
 type subscriberCounters struct {
 	generations, batches, records, nacks, abandoned, stalled, commits, commitErrors,
 	fetchErrors, aborted, markers, outOfRange, skipped atomic.Uint64
+
+	lastFetch, lastAck atomic.Int64 // ns; 0: never
 }
 
 // moved counts and logs that the policy moved a partition.
@@ -159,6 +161,7 @@ type subscription struct {
 	link  *link
 	topic string
 	out   chan *message.Message
+	lanes atomic.Pointer[[]*lane] // of the present generation, nil between two
 }
 
 // awaitTopic waits for the topic, for at most TopicTimeout. It does not create
@@ -315,7 +318,7 @@ func (s *subscription) serve(soft, hard context.Context, gen *kafka.Generation, 
 	case !wasIdle:
 		s.cfg.Logger.Warn("joined the group, but got no partition: idle until the group or the topic changes", where...)
 	}
-	g := &generation{cfg: s.cfg, stats: s.stats, link: s.link, topic: s.topic, out: s.out, gen: gen}
+	g := &generation{cfg: s.cfg, stats: s.stats, link: s.link, topic: s.topic, out: s.out, gen: gen, shown: &s.lanes}
 	finished := make(chan error, 1) // capacity 1: written once, and read once
 	gen.Start(func(term context.Context) {
 		finished <- g.run(term, soft, hard)
