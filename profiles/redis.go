@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -29,8 +30,9 @@ type RedisOptions struct {
 // Redis keeps profiles in Redis, as JSON texts of the shape that
 // [decision.Profile] has. It is safe for concurrent use.
 type Redis struct {
-	client redis.Cmdable
-	o      RedisOptions
+	client     redis.Cmdable
+	o          RedisOptions
+	unreadable atomic.Uint64
 }
 
 var _ decision.ProfileService = (*Redis)(nil)
@@ -44,7 +46,7 @@ func NewRedis(client redis.Cmdable, o RedisOptions) *Redis {
 	if o.Timeout <= 0 {
 		o.Timeout = time.Second
 	}
-	return &Redis{client, o}
+	return &Redis{client: client, o: o}
 }
 
 // Lookup reads a user's profile, nil if there is none. A text that is no profile is
@@ -57,7 +59,7 @@ func (r *Redis) Lookup(ctx context.Context, userID string) (*decision.Profile, e
 	case errors.Is(err, redis.Nil):
 		return nil, nil //nolint:nilnil // the port says: an unknown user
 	case err != nil:
-		return nil, fmt.Errorf("read user profile from Redis: %w", err)
+		return nil, fmt.Errorf("read user profile from Redis: %w", withoutKeys(err))
 	}
 	return decision.ParseProfile(text)
 }
@@ -71,7 +73,7 @@ func (r *Redis) Save(ctx context.Context, profile *decision.Profile) error {
 	ctx, cancel := context.WithTimeout(ctx, r.o.Timeout)
 	defer cancel()
 	if err := r.client.Set(ctx, r.o.Prefix+profile.UserID, text, max(r.o.TTL, 0)).Err(); err != nil {
-		return fmt.Errorf("write user profile to Redis: %w", err)
+		return fmt.Errorf("write user profile to Redis: %w", withoutKeys(err))
 	}
 	return nil
 }
