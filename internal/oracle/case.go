@@ -14,10 +14,13 @@ type testCase struct {
 	ForcedDecisions  []forcedDecision  `json:"forced_decisions,omitempty"`
 	ForcedVariations []forcedVariation `json:"forced_variations,omitempty"`
 	Options          []string          `json:"options,omitempty"`
-	UserProfile      json.RawMessage   `json:"user_profile,omitempty"` // absent: no service; null: nothing known
-	Call             string            `json:"call"`                   // decide, decide_for_keys, decide_all or none
+	DefaultOptions   []string          `json:"default_options,omitempty"` // those of the client
+	UserProfile      json.RawMessage   `json:"user_profile,omitempty"`    // absent: no service; null: nothing known
+	Call             string            `json:"call"`                      // decide, decide_for_keys, decide_all or none
 	Keys             []string          `json:"keys,omitempty"`
-	Track            []conversion      `json:"track,omitempty"`
+	// By rule, what the prediction service answers; a rule that is missing fails.
+	Predictions map[string]string `json:"predictions,omitempty"`
+	Track       []conversion      `json:"track,omitempty"`
 }
 
 type forcedDecision struct {
@@ -47,6 +50,7 @@ type batch struct {
 type answer struct {
 	Decisions []decided       `json:"decisions"` // in order
 	Events    []request       `json:"events"`    // in order
+	Asked     []asked         `json:"asked"`     // in order
 	Profile   json.RawMessage `json:"profile,omitempty"`
 	Raised    *raised         `json:"raised,omitempty"` // the SDK had no answer
 }
@@ -63,6 +67,13 @@ type request struct {
 	URL    string          `json:"url"`
 	Method string          `json:"method"`
 	Body   json.RawMessage `json:"body"`
+}
+
+// asked is what the prediction service was asked.
+type asked struct {
+	RuleID     string                     `json:"rule_id"`
+	UserID     string                     `json:"user_id"`
+	Attributes map[string]json.RawMessage `json:"attributes"` // by id
 }
 
 type raised struct {

@@ -27,8 +27,8 @@ func compare(ours, sdk *answer) ([]difference, error) {
 		}
 	}
 	trees := [2]struct {
-		decisions, profile       any
-		impressions, conversions []any
+		decisions, profile, asked any
+		impressions, conversions  []any
 	}{}
 	for i, a := range []*answer{ours, sdk} {
 		t := &trees[i]
@@ -41,6 +41,9 @@ func compare(ours, sdk *answer) ([]difference, error) {
 				return nil, err
 			}
 		}
+		if t.asked, err = tree(mustMarshal(append([]asked{}, a.Asked...))); err != nil {
+			return nil, err
+		}
 		if t.impressions, t.conversions, err = events(a.Events); err != nil {
 			return nil, err
 		}
@@ -51,6 +54,7 @@ func compare(ours, sdk *answer) ([]difference, error) {
 	add("impressions", trees[0].impressions, trees[1].impressions)
 	add("conversions", trees[0].conversions, trees[1].conversions)
 	add("profile", trees[0].profile, trees[1].profile)
+	add("asked", trees[0].asked, trees[1].asked)
 	return out, nil
 }
 

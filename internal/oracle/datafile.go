@@ -3,6 +3,8 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
+	"regexp"
 	"slices"
 	"strconv"
 )
@@ -27,6 +29,8 @@ type feature struct {
 type experiment struct {
 	id, key    string
 	variations []variation
+	lent       []variation // from the rollouts of its flags (DF-15)
+	isBandit   bool
 }
 
 type variation struct{ id, key string }
@@ -47,6 +51,7 @@ type builder struct {
 	rules       map[string]object // experiments by id, as they stand in the datafile
 	ruleIDs     []string          // of delivery rules as well
 	rolloutIDs  []string
+	pool        []any // variations that the rules of a flag share; nil: each rule has its own
 }
 
 type group struct {
@@ -74,8 +79,9 @@ func generate(r random) (*project, error) {
 	for i := range n {
 		flags = append(flags, b.makeFlag(i))
 	}
+	b.lend(flags)
 	d := object{
-		"version": "4", "accountId": b.id(), "projectId": b.id(), "revision": pick(r, []string{"1", "42", "é", ""}),
+		"version": pick(r, []string{"4", "4", "4", "4", "3", "2"}), "accountId": b.id(), "projectId": b.id(), "revision": pick(r, []string{"1", "42", "é", ""}),
 		"attributes": b.attributes, "audiences": b.audiences, "typedAudiences": b.typed, "groups": b.makeGroups(),
 		"experiments": b.orEmpty(b.experiments), "rollouts": b.orEmpty(b.rollouts), "featureFlags": flags, "events": b.makeEvents(),
 	}
@@ -91,13 +97,68 @@ func generate(r random) (*project, error) {
 	b.maybe(d, 50, "region", "US", "EU", "eu", "AP", "", nil)
 	b.maybe(d, 20, "sdkKey", "key")
 	b.maybe(d, 10, "unknownField", object{"a": []any{nil}})
+	if b.chance(4) { // as of the time before flags
+		for _, name := range []string{"featureFlags", "rollouts", "typedAudiences", "holdouts", "localHoldouts"} {
+			delete(d, name)
+		}
+		b.project.flags = nil
+		for i := range b.project.experiments {
+			b.project.experiments[i].lent = nil
+		}
+	}
 	raw, err := json.Marshal(d)
 	if err != nil {
 		return nil, fmt.Errorf("encode a generated datafile: %w", err)
 	}
 	b.project.datafile = string(raw)
+	if b.chance(15) {
+		b.project.datafile = b.repeatKeys(b.project.datafile)
+	}
 	return &b.project, nil
 }
+
+// lend notes the variations that feature rollouts take from everyone-else rules
+// (DF-14), and puts some on the whitelists of those who take them.
+func (b *builder) lend(flags []any) {
+	for _, f := range flags {
+		rollout, ok := b.rollout[f.(object)["rolloutId"].(string)]
+		if !ok || len(rollout["experiments"].([]any)) == 0 {
+			continue
+		}
+		rules := rollout["experiments"].([]any)
+		everyone := rules[len(rules)-1].(object)["variations"].([]any)[0].(object)
+		for _, id := range f.(object)["experimentIds"].([]any) {
+			e := b.rules[id.(string)]
+			if e["type"] != "fr" {
+				continue
+			}
+			i := slices.IndexFunc(b.project.experiments, func(e experiment) bool { return e.id == id })
+			known := &b.project.experiments[i]
+			known.lent = append(known.lent, variation{everyone["id"].(string), everyone["key"].(string)})
+			list := e["forcedVariations"].(object)
+			for _, user := range slices.Sorted(maps.Keys(list)) {
+				if b.chance(40) {
+					list[user] = everyone["key"]
+				}
+			}
+		}
+	}
+}
+
+// repeatKeys puts a key twice into some of the objects; the last one counts
+// (DF-2).
+func (b *builder) repeatKeys(datafile string) string {
+	return firstKey.ReplaceAllStringFunc(datafile, func(opening string) string {
+		if !b.chance(10) {
+			return opening
+		}
+		return opening + pick(b.random, []string{`"twice"`, "null", "[]", "7", `{"id":"twice"}`}) + "," + opening[1:]
+	})
+}
+
+// firstKey matches the brace of an object with its first key. In a text, the quote
+// would have a backslash before it.
+var firstKey = regexp.MustCompile(`\{"(?:[^"\\]|\\.)*":`)
 
 // maybe sets a field to one of the values in percent of 100 cases.
 func (b *builder) maybe(o object, percent int, name string, values ...any) {
@@ -170,6 +231,10 @@ func (b *builder) makeFlag(i int) object {
 		f.key += pick(b.random, awkward)
 	}
 	variables := b.makeVariables()
+	b.pool = nil
+	if b.chance(30) { // as in many real datafiles
+		b.pool = b.makeVariations(4, variables)
+	}
 	ids := []any{}
 	for range pick(b.random, []int{0, 1, 1, 1, 2, 3}) {
 		switch {
@@ -241,6 +306,9 @@ func kindOf(variable object) string {
 // makeVariations makes up to n variations with values of the flag's variables. A
 // key stands once in a rule (DF-P10), and featureEnabled is a boolean.
 func (b *builder) makeVariations(n int, variables []any) []any {
+	if b.pool != nil && variables != nil {
+		return some(b.random, b.pool, n)
+	}
 	keys := some(b.random, []string{"a", "b", "on", "off", "é", `"q"`, "treatment", ""}, n)
 	out := []any{}
 	for _, key := range keys {
@@ -292,6 +360,12 @@ func (b *builder) makeExperiment(variables []any) string {
 	b.maybe(e, 70, "type", "ab", "mab", "td", "td", "fr", "fr", "fr", "FR", nil)
 	id, key := e["id"].(string), e["key"].(string)
 	known := experiment{id: id, key: key}
+	if b.chance(15) {
+		known.isBandit = true
+		e["cmab"] = b.makeBandit()
+	} else {
+		b.maybe(e, 5, "cmab", nil, object{})
+	}
 	for _, v := range e["variations"].([]any) {
 		known.variations = append(known.variations, variation{v.(object)["id"].(string), v.(object)["key"].(string)})
 	}
@@ -319,11 +393,44 @@ func (b *builder) makeExperiment(variables []any) string {
 	return id
 }
 
+// makeBandit makes what turns a rule into a contextual bandit.
+func (b *builder) makeBandit() object {
+	ids := []any{}
+	for _, a := range some(b.random, b.attributes, b.IntN(4)) {
+		ids = append(ids, a.(object)["id"])
+	}
+	if len(ids) > 0 && b.chance(15) {
+		ids = append(ids, ids[0])
+	}
+	if b.chance(15) {
+		ids = append(ids, "no such attribute")
+	}
+	return object{"attributeIds": ids, "trafficAllocation": pick(b.random, []int{10000, 10000, 10000, 20000, 0, -5, b.IntN(10000)})}
+}
+
+// loosen takes members out of traffic ranges where the SDK's schema doesn't ask
+// for them: in delivery rules and holdouts (BK-8, BK-9).
+func (b *builder) loosen(rule object) {
+	if !b.chance(6) {
+		return
+	}
+	for _, entry := range rule["trafficAllocation"].([]any) {
+		if b.chance(40) {
+			delete(entry.(object), pick(b.random, []string{"entityId", "endOfRange"}))
+		}
+	}
+}
+
 func (b *builder) makeRollout(variables []any) string {
 	id := b.id()
 	rules := []any{}
 	for range pick(b.random, []int{0, 1, 1, 2, 2, 3, 4}) {
-		rules = append(rules, b.makeRule(variables))
+		rule := b.makeRule(variables)
+		b.loosen(rule)
+		if b.chance(3) {
+			rule["cmab"] = b.makeBandit() // never gives a variation (DC-24)
+		}
+		rules = append(rules, rule)
 	}
 	if n := len(rules); n > 0 && b.chance(60) {
 		last := rules[n-1].(object)
@@ -400,6 +507,7 @@ func (b *builder) makeHoldout() object {
 	if b.chance(20) {
 		h["trafficAllocation"] = b.traffic(ids(variations))
 	}
+	b.loosen(h)
 	b.maybe(h, 12, "status", "Draft", "Concluded", "Archived", "running")
 	b.address(h)
 	return h

@@ -2,9 +2,9 @@
 // nobody has seen before: `make oracle`.
 //
 // A case is a random user with attributes, segments, forced decisions, options, a
-// profile and conversions, on a random datafile. Both sides answer it; what
-// they decide, the requests their events make and the profiles they save are
-// compared: numbers by value, event attributes and impressions in any order,
+// profile, predictions and conversions, on a random datafile. Both sides answer it; what
+// they decide, the requests their events make, what they ask a prediction service and
+// the profiles they save are compared: numbers by value, event attributes and impressions in any order,
 // without uuids, times and the name of the client.
 //
 // The SDK runs unmodified, in processes of python/answer.py, which is ours. The

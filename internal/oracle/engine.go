@@ -4,9 +4,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
+	"strconv"
+	"strings"
 
 	"sortition/decision"
 )
@@ -14,7 +18,8 @@ import (
 // An engine answers cases with our engine. Its user is used again and again, as
 // in the stream, so that one case leaking into the next would show.
 type engine struct {
-	user decision.User
+	user        decision.User
+	predictions *predictions // of the case at hand
 }
 
 // profiles answers every lookup with one profile and keeps what is saved.
@@ -40,6 +45,34 @@ type forced map[string]string
 func (f forced) ForcedVariation(_, experimentID string) (string, bool) {
 	id, ok := f[experimentID]
 	return id, ok
+}
+
+// predictions answers for bandits and keeps what it was asked.
+type predictions struct {
+	answers map[string]string
+	asked   []asked
+}
+
+var errNoPrediction = errors.New("no prediction")
+
+func (f *predictions) Predict(_ context.Context, q *decision.PredictionQuery) (decision.Prediction, error) {
+	a := asked{q.RuleID, q.UserID, map[string]json.RawMessage{}}
+	for _, v := range q.Attributes {
+		raw := v.Value.AppendJSON(nil)
+		if v.Value.Kind() == decision.KindNumber {
+			if f, _ := strconv.ParseFloat(string(raw), 64); math.IsInf(f, 0) {
+				// No number to the SDK; answer.py writes it so.
+				raw = fmt.Appendf(nil, `{"not_finite": %q}`, strings.ToLower(strings.TrimPrefix(fmt.Sprint(f), "+")))
+			}
+		}
+		a.Attributes[v.ID] = raw
+	}
+	f.asked = append(f.asked, a)
+	id, ok := f.answers[q.RuleID]
+	if !ok {
+		return decision.Prediction{}, errNoPrediction
+	}
+	return decision.Prediction{VariationID: id, UUID: "prediction " + q.RuleID}, nil
 }
 
 const (
@@ -68,7 +101,8 @@ func (e *engine) prepare(p *decision.Project, c *testCase) (*decision.Env, *prof
 		}
 		u.SetForcedDecision(f.FlagKey, rule, f.VariationKey)
 	}
-	env := &decision.Env{}
+	e.predictions = &predictions{answers: c.Predictions}
+	env := &decision.Env{Predictor: e.predictions}
 	if len(c.ForcedVariations) > 0 {
 		set := forced{}
 		for _, f := range c.ForcedVariations {
@@ -89,7 +123,7 @@ func (e *engine) prepare(p *decision.Project, c *testCase) (*decision.Env, *prof
 		env.Profiles = service
 	}
 	var options decision.Options
-	for _, name := range c.Options {
+	for _, name := range slices.Concat(c.DefaultOptions, c.Options) {
 		o, ok := decision.ParseOption(name)
 		if !ok {
 			return nil, nil, 0, fmt.Errorf("unknown option %s", name)
@@ -114,7 +148,7 @@ func (e *engine) answer(p *decision.Project, c *testCase) (*answer, error) {
 	case callAll:
 		decisions = p.DecideAll(ctx, nil, u, options, env)
 	}
-	a := &answer{}
+	a := &answer{Asked: e.predictions.asked}
 	for i := range decisions {
 		if d := &decisions[i]; d.IsListed() {
 			a.Decisions = append(a.Decisions, decided{d.FlagKey(), orNil(d.VariationKey()), d.Enabled(), orNil(d.RuleKey()), json.RawMessage(d.VariablesJSON())})

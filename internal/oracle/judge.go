@@ -62,7 +62,8 @@ func (j *judge) judge(p *decision.Project, b *batch) ([]verdict, error) {
 			}
 			continue
 		}
-		if b.Cases[i].Call == callKeys { // a map, in which the SDK has the unknown keys first
+		// A map, in which the SDK has unknown keys and failed predictions first.
+		if b.Cases[i].Call == callKeys || len(v.ours.Asked) > 0 {
 			for _, a := range []*answer{v.ours, v.sdk} {
 				slices.SortFunc(a.Decisions, func(a, b decided) int { return cmp.Compare(a.FlagKey, b.FlagKey) })
 			}

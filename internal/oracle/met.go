@@ -29,6 +29,15 @@ func (j *judge) observe(count coverage, p *decision.Project, known *project, c *
 	for _, o := range c.Options {
 		met["option "+o] = true
 	}
+	for _, o := range c.DefaultOptions {
+		met["default option "+o] = true
+	}
+	for _, a := range v.ours.Asked {
+		met["prediction asked"] = true
+		if len(a.Attributes) > 0 {
+			met["prediction with attributes"] = true
+		}
+	}
 	j.events(met, c, v)
 	if err := j.steps(met, p, known, c, v); err != nil {
 		return err
@@ -60,6 +69,7 @@ func (j *judge) events(met map[string]bool, c *testCase, v *verdict) {
 		note("event impression of nothing", `"rule_key":"","rule_type":"rollout"`)
 		note("event of a variation without number", `"variation_id":null,"metadata":{"flag_key":`)
 		note("event with a reserved attribute", `{"entity_id":"$opt_`)
+		note("event of a prediction", `"cmab_uuid":`)
 	}
 	if v.ours.Profile != nil {
 		met["profile saved"] = true
@@ -145,13 +155,16 @@ func expected() []string {
 	add("call ", callOne, callKeys, callAll, callNone)
 	add("option ", "DISABLE_DECISION_EVENT", "ENABLED_FLAGS_ONLY", "IGNORE_USER_PROFILE_SERVICE", "INCLUDE_REASONS", "EXCLUDE_VARIABLES")
 	add("event ", "conversion", "revenue", "value", "tags", "impression of feature-test", "impression of rollout", "impression of holdout",
-		"impression of nothing", "of a variation without number", "with a reserved attribute")
+		"impression of nothing", "of a variation without number", "with a reserved attribute", "of a prediction")
+	add("prediction ", "asked", "with attributes")
+	add("default option ", "DISABLE_DECISION_EVENT", "ENABLED_FLAGS_ONLY", "IGNORE_USER_PROFILE_SERVICE", "INCLUDE_REASONS", "EXCLUDE_VARIABLES")
 	add("step ", "skipped_by_holdout", "flag_not_found", "no_rule_matched", "no_delivery_rules", "forced_decision", "bucketing_id_ignored")
 	add("step holdout ", "holdout_audience_not_met", "holdout_not_bucketed", "held_out", "holdout_bypassed")
 	add("step experiment ", "rule_not_running", "forced_decision", "forced_decision_invalid", "forced_variation",
 		"whitelisted", "whitelist_invalid", "sticky", "sticky_invalid", "audience_met", "audience_not_met",
-		"group_member", "group_other_rule", "group_no_rule", "bucketed", "not_bucketed")
-	add("step delivery ", "forced_decision", "forced_decision_invalid", "audience_met", "audience_not_met", "bucketed", "not_bucketed", "to_everyone_else")
+		"group_member", "group_other_rule", "group_no_rule", "bucketed", "not_bucketed",
+		"cmab_not_admitted", "cmab_decided", "cmab_unknown_variation", "cmab_fetch_failed")
+	add("step delivery ", "forced_decision", "forced_decision_invalid", "audience_met", "audience_not_met", "bucketed", "not_bucketed", "to_everyone_else", "cmab_delivery_rule")
 	for _, op := range []string{
 		"and", "or", "not", "audience", "exact", "gt", "ge", "lt", "le", "substring", "exists", "qualified",
 		"semver_eq", "semver_gt", "semver_ge", "semver_lt", "semver_le",

@@ -122,6 +122,10 @@ func smallerCase(c testCase, k int) (testCase, bool) {
 		c.Options = slices.Delete(slices.Clone(c.Options), i, i+1)
 		return c, true
 	}
+	if i, ok := take(len(c.DefaultOptions)); ok {
+		c.DefaultOptions = slices.Delete(slices.Clone(c.DefaultOptions), i, i+1)
+		return c, true
+	}
 	if i, ok := take(len(c.ForcedDecisions)); ok {
 		c.ForcedDecisions = slices.Delete(slices.Clone(c.ForcedDecisions), i, i+1)
 		return c, true
@@ -141,6 +145,12 @@ func smallerCase(c testCase, k int) (testCase, bool) {
 			c.UserProfile = nil
 			return c, true
 		}
+	}
+	if i, ok := take(len(c.Predictions)); ok {
+		keys := slices.Sorted(maps.Keys(c.Predictions))
+		c.Predictions = maps.Clone(c.Predictions)
+		delete(c.Predictions, keys[i])
+		return c, true
 	}
 	if c.Segments != nil {
 		if _, ok := take(1); ok {

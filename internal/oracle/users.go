@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 )
 
@@ -27,7 +28,7 @@ func (p *project) makeCase(r random, id string) testCase {
 	}
 	if len(p.experiments) > 0 && r.chance(8) {
 		e := pick(r, p.experiments)
-		v := pick(r, e.variations)
+		v := pick(r, slices.Concat(e.variations, e.lent))
 		if v.key != "" { // refused by the legacy call
 			c.ForcedVariations = []forcedVariation{{e.key, v.key}}
 		}
@@ -37,6 +38,15 @@ func (p *project) makeCase(r random, id string) testCase {
 			"DISABLE_DECISION_EVENT", "ENABLED_FLAGS_ONLY", "IGNORE_USER_PROFILE_SERVICE", "INCLUDE_REASONS", "EXCLUDE_VARIABLES",
 		}, r.between(1, 2))
 	}
+	if r.chance(10) {
+		c.DefaultOptions = some(r, []string{
+			"DISABLE_DECISION_EVENT", "ENABLED_FLAGS_ONLY", "IGNORE_USER_PROFILE_SERVICE", "INCLUDE_REASONS", "EXCLUDE_VARIABLES",
+		}, r.between(1, 2))
+		if slices.Contains(c.DefaultOptions, "ENABLED_FLAGS_ONLY") { // twice, the SDK raises (DC-P3)
+			c.Options = slices.DeleteFunc(c.Options, func(o string) bool { return o == "ENABLED_FLAGS_ONLY" })
+		}
+	}
+	p.predict(r, &c)
 	if r.chance(40) {
 		c.UserProfile = p.profile(r, c.UserID)
 	}
@@ -88,6 +98,22 @@ func (p *project) giveAttributes(r random, c *testCase) {
 	}
 }
 
+// predict says what is predicted for the user: mostly a variation of the rule.
+func (p *project) predict(r random, c *testCase) {
+	for _, e := range p.experiments {
+		if !e.isBandit || r.chance(15) {
+			continue
+		}
+		if c.Predictions == nil {
+			c.Predictions = map[string]string{}
+		}
+		c.Predictions[e.id] = pick(r, slices.Concat(e.variations, e.lent)).id
+		if r.chance(15) {
+			c.Predictions[e.id] = pick(r, []string{"", "no such variation"})
+		}
+	}
+}
+
 // kin is a value that can be compared with v.
 func kin(r random, v any) any {
 	switch v := v.(type) {
@@ -126,6 +152,9 @@ func someValue(r random) any {
 // (sdk-differences.md row 71).
 func (p *project) forceDecisions(r random, c *testCase) {
 	for range r.between(1, 3) {
+		if len(p.flags) == 0 {
+			return
+		}
 		f := pick(r, p.flags)
 		d := forcedDecision{FlagKey: f.key, VariationKey: "no such variation"}
 		if len(f.variations) > 0 && r.chance(75) {
@@ -154,7 +183,7 @@ func (p *project) profile(r random, userID string) json.RawMessage {
 	}
 	entries := object{}
 	for _, e := range some(r, p.experiments, r.between(0, 4)) {
-		entry := object{"variation_id": pick(r, e.variations).id}
+		entry := object{"variation_id": pick(r, slices.Concat(e.variations, e.lent)).id}
 		switch r.IntN(12) {
 		case 0, 4, 5:
 			entry["variation_id"] = "no such variation"
@@ -188,7 +217,7 @@ func (p *project) profile(r random, userID string) json.RawMessage {
 
 func (p *project) ask(r random, c *testCase) {
 	key := func() string {
-		if r.chance(5) {
+		if r.chance(5) || len(p.flags) == 0 {
 			return pick(r, []string{"no such flag", "", "FLAG0"})
 		}
 		return pick(r, p.flags).key
@@ -213,7 +242,7 @@ func (p *project) ask(r random, c *testCase) {
 var (
 	revenues = []string{"4200", "0", "-5", "-0", "42.0", "4.2e1", `"42"`, "true", "null", "[1]", "123456789012345678901234567890"}
 	values   = []string{
-		"10", "9.5", "-0.0", "1e3", `"12.50"`, `" 7 "`, `"1e3"`, `".5"`, `"5."`, `"1_000"`, `"1__0"`, `"1,234"`, `"abc"`, `"nan"`, `"-Infinity"`, `"0x10"`, `""`,
+		"10", "9.5", "-0.0", "1e3", `"12.50"`, `" 7 "`, `"1e3"`, `".5"`, `"5."`, `"1_000"`, `"1__0"`, `"1,234"`, `"abc"`, `"nan"`, `"-Infinity"`, `"0x10"`, `"\u00a07\u3000"`, `"\u001c7"`, `"\ufeff7"`, `""`,
 		"true", "null", "[1]", "{}", "9007199254740993", "123456789012345678901234567890", `"1e400"`,
 	}
 	// EV-4: null under some names goes at any depth, under others it stays.

@@ -6,8 +6,8 @@ Each line on stdin is {"datafile": text, "cases": [...]}; each line on stdout an
 {"refused": reason} if the SDK does not take the datafile, else {"answers": [...]}, one per case.
 --check prints the version of the SDK and ends.
 
-An answer has "decisions" (a list, in the SDK's order), "events" (the requests, in the order sent)
-and, if one was saved, "profile"; or only "raised", when a call raised, with the name of the
+An answer has "decisions" (a list, in the SDK's order), "events" (the requests, in the order sent),
+"asked" (what a prediction service would be asked) and, if one was saved, "profile"; or only "raised", when a call raised, with the name of the
 exception and of the function that raised it. What JSON can't say, a number that is not finite, is
 {"not_finite": text}.
 """
@@ -19,7 +19,9 @@ import sys
 import traceback
 
 from optimizely import logger, optimizely, version
+from optimizely.cmab import cmab_service
 from optimizely.event import event_processor
+from optimizely.odp import lru_cache
 from optimizely.optimizely_user_context import OptimizelyUserContext
 
 
@@ -49,18 +51,40 @@ class Profiles:
         self.saved.append(copy.deepcopy(profile))
 
 
+class Predictions(cmab_service.DefaultCmabService):
+    """The SDK's own service, without its cache, answering from the case."""
+
+    def __init__(self):
+        super().__init__(lru_cache.LRUCache(0, 0), None)
+        self.answers = {}
+        self.asked = []
+
+    def _fetch_decision(self, rule_id, user_id, attributes):
+        self.asked.append({"rule_id": rule_id, "user_id": user_id, "attributes": copy.deepcopy(attributes)})
+        if rule_id not in self.answers:
+            raise ValueError("no prediction")
+        return cmab_service.CmabDecision(variation_id=self.answers[rule_id], cmab_uuid="prediction " + rule_id)
+
+
 class Client:
-    def __init__(self, datafile, profiles):
+    def __init__(self, datafile, profiles, default_options):
         self.dispatcher = Dispatcher()
         self.profiles = profiles
+        self.predictions = Predictions()
         # One request per event, sent by the call itself.
         forward = event_processor.ForwardingEventProcessor(self.dispatcher, logger.NoOpLogger())
         self.sdk = optimizely.Optimizely(
-            datafile=datafile, event_processor=forward, user_profile_service=profiles, logger=logger.NoOpLogger()
+            datafile=datafile,
+            event_processor=forward,
+            user_profile_service=profiles,
+            logger=logger.NoOpLogger(),
+            default_decide_options=default_options,
+            cmab_service=self.predictions,
         )
 
     def answer(self, case):
         self.dispatcher.sent = []
+        self.predictions.answers, self.predictions.asked = case.get("predictions", {}), []
         user = self.sdk.create_user_context(case["user_id"], case.get("attributes"))
         if "segments" in case:
             user.set_qualified_segments(case["segments"])
@@ -82,7 +106,11 @@ class Client:
         finally:
             for f in forced:
                 self.sdk.set_forced_variation(f["experiment_key"], case["user_id"], None)
-        answer = {"decisions": [self.decision(key, d) for key, d in decisions.items()], "events": self.dispatcher.sent}
+        answer = {
+            "decisions": [self.decision(key, d) for key, d in decisions.items()],
+            "events": self.dispatcher.sent,
+            "asked": self.predictions.asked,
+        }
         if self.profiles:
             if self.profiles.lookups > 1 or len(self.profiles.saved) > 1:
                 raise ValueError(f"{self.profiles.lookups} lookups and {len(self.profiles.saved)} saves in one call")
@@ -130,9 +158,9 @@ class Refused(Exception):
     pass
 
 
-def client(datafile, profiles):
+def client(datafile, profiles, default_options):
     try:
-        made = Client(datafile, profiles)
+        made = Client(datafile, profiles, default_options)
     except Exception as e:
         raise Refused(f"constructor: {type(e).__name__}: {e}") from e
     if not made.sdk.is_valid or made.sdk.config_manager.get_config() is None:
@@ -144,11 +172,12 @@ def answers(batch):
     clients = {}
     out = []
     for case in batch["cases"]:
-        has_profiles = "user_profile" in case
-        if has_profiles not in clients:
-            clients[has_profiles] = client(batch["datafile"], Profiles() if has_profiles else None)
+        # A client for each set of default options: they are given when it is made.
+        kind = ("user_profile" in case, tuple(case.get("default_options", [])))
+        if kind not in clients:
+            clients[kind] = client(batch["datafile"], Profiles() if kind[0] else None, list(kind[1]))
         try:
-            out.append(finite(clients[has_profiles].answer(case)))
+            out.append(finite(clients[kind].answer(case)))
         except Exception as e:
             where = traceback.extract_tb(e.__traceback__)[-1].name
             out.append({"raised": {"exception": type(e).__name__, "text": str(e), "in": where}})
