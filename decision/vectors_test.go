@@ -20,9 +20,9 @@ import (
 )
 
 // vectors_test.go compares the engine with answers recorded from the official
-// SDKs. The generated vectors are in testdata/vectors; those made from the SDKs'
-// own datafiles are used in place, where a conformance folder is found
-// (SORTITION_CONFORMANCE names one).
+// SDKs. The generated vectors are in testdata/vectors; what else a conformance
+// folder has (SORTITION_CONFORMANCE names one), as those made from the SDKs' own
+// datafiles, is used in place.
 
 const vectorFolder = "testdata/vectors"
 
@@ -332,14 +332,7 @@ func TestVectors(t *testing.T) {
 	committed := &projects{folder: vectorFolder}
 	inPlace := &projects{folder: conformanceFolder()}
 	numCommitted := len(names)
-	for _, name := range []string{"cases-sdk.ndjson", "cases-python.ndjson"} {
-		name = filepath.Join(conformanceFolder(), name)
-		if _, err := os.Stat(name); err == nil {
-			names = append(names, name)
-		} else {
-			t.Logf("vectors: %s is not here; set SORTITION_CONFORMANCE to run it", filepath.Base(name))
-		}
-	}
+	names = append(names, vectorsInPlace(t, "cases-*.ndjson")...)
 	all := 0
 	for i, name := range names {
 		ps := committed
@@ -357,24 +350,50 @@ func TestVectors(t *testing.T) {
 	fmt.Printf("vectors: %d cases in %d files\n", all, len(names))
 }
 
+// vectorsInPlace lists the files of the conformance folder, but for copies of
+// committed ones.
+func vectorsInPlace(t testing.TB, pattern string) (names []string) {
+	found, err := filepath.Glob(filepath.Join(conformanceFolder(), pattern))
+	require.NoError(t, err)
+	if len(found) == 0 {
+		t.Logf("vectors: no %s in %s; SORTITION_CONFORMANCE names another folder", pattern, conformanceFolder())
+	}
+	content := func(name string) string {
+		var all []byte
+		eachLine(t, name, func(line []byte) { all = append(append(all, line...), '\n') })
+		return string(all)
+	}
+	for _, name := range found {
+		copied := filepath.Join(vectorFolder, filepath.Base(name)+".gz")
+		if _, err := os.Stat(copied); err == nil && content(copied) == content(name) {
+			continue
+		}
+		names = append(names, name)
+	}
+	return names
+}
+
 // TestBucketingVectors compares hash and bucket of recorded strings.
 func TestBucketingVectors(t *testing.T) {
-	passed, total := 0, 0
-	eachLine(t, filepath.Join(vectorFolder, "bucketing.ndjson.gz"), func(line []byte) {
-		var v struct {
-			Key    string
-			Hash   uint32
-			Bucket int
-		}
-		require.NoError(t, json.Unmarshal(line, &v))
-		total++
-		if Hash(v.Key) == v.Hash && Bucket(v.Hash) == v.Bucket {
-			passed++
-		}
-	})
-	fmt.Printf("vectors: %-28s %5d/%d\n", "bucketing.ndjson.gz", passed, total)
-	require.Positive(t, total)
-	require.Equal(t, total, passed)
+	names := append([]string{filepath.Join(vectorFolder, "bucketing.ndjson.gz")}, vectorsInPlace(t, "bucketing*.ndjson")...)
+	for _, name := range names {
+		passed, total := 0, 0
+		eachLine(t, name, func(line []byte) {
+			var v struct {
+				Key    string
+				Hash   uint32
+				Bucket int
+			}
+			require.NoError(t, json.Unmarshal(line, &v))
+			total++
+			if Hash(v.Key) == v.Hash && Bucket(v.Hash) == v.Bucket {
+				passed++
+			}
+		})
+		fmt.Printf("vectors: %-28s %5d/%d\n", filepath.Base(name), passed, total)
+		require.Positive(t, total, name)
+		require.Equal(t, total, passed, name)
+	}
 }
 
 // TestBatchHeads compares the fields around the visitors with recorded ones.
@@ -397,4 +416,5 @@ func TestBatchHeads(t *testing.T) {
 		delete(got, "client_version")
 		require.Equal(t, fields, got, name)
 	}
+	fmt.Printf("vectors: %-28s %5d/%d\n", "batches.json", len(want), len(want))
 }

@@ -7,7 +7,7 @@ set -euo pipefail
 out=$(mktemp)
 trap 'rm -f "$out"' EXIT
 status=0
-go test -count=1 -v -run '^TestVectors' ./decision ./cmd/processor >"$out" 2>&1 || status=$?
+go test -count=1 -v -run '^Test(Vectors|BucketingVectors|BatchHeads)' ./decision ./cmd/processor >"$out" 2>&1 || status=$?
 if ((status != 0)); then
   grep -vE '^ *(=== (RUN|PAUSE|CONT|NAME)|--- PASS)' "$out" || true
   exit "$status"
