@@ -75,7 +75,7 @@ func (c *compiler) flag(w *wireFlag) {
 // flagVariations lists the variations of a flag's rules, the first of each id, and
 // gives every variation what events say of it: the first key of its id. What a
 // later flag lent to an experiment they share isn't among them, though users get
-// it; events don't name it then. Source: datafile.md section 5, events.md EV-21.
+// it; events don't name it then, nor a variation whose id is "". Source: datafile.md section 5, events.md EV-21.
 func (c *compiler) flagVariations(f *flag) {
 	if c.firstByID == nil {
 		c.firstByID = map[string]uint32{}
@@ -94,6 +94,9 @@ func (c *compiler) flagVariations(f *flag) {
 		}
 	}
 	for v := start; v < end; v++ {
+		if c.p.variations[v].id == "" {
+			continue
+		}
 		if first, ok := c.firstByID[c.p.variations[v].id]; ok {
 			c.p.variations[v].eventKey = c.p.variations[first].key
 		} else {
@@ -150,9 +153,12 @@ func (c *compiler) rule(w *wireRule, ruleType RuleType, f *flag) uint32 {
 
 	r.variations.start = uint32(len(p.variations))
 	for _, v := range w.variations {
-		out := variation{id: v.id, key: v.key, eventKey: v.key, enabled: v.enabled, rule: index, usages: v.usages, injectedBy: uint32(v.injectedBy)}
+		out := variation{id: v.id, key: v.key, enabled: v.enabled, rule: index, usages: v.usages, injectedBy: uint32(v.injectedBy)}
 		if isDigits(v.id) { // EV-17
 			out.eventID = v.id
+		}
+		if v.id != "" {
+			out.eventKey = v.key
 		}
 		if f != nil {
 			out.variables = f.defaults

@@ -171,19 +171,24 @@ func TestForeignVariationImpression(t *testing.T) {
 		decisionPart(t, p, u, "f", nil))
 }
 
-// Ids in events. Source: EV-16, EV-17, EV-19.
+// Ids in events. A variation whose id is "" isn't found by it (EV-21; recorded from
+// Python 5.7.0). Source: EV-16, EV-17, EV-19.
 func TestEventIDs(t *testing.T) {
 	for id, want := range map[string]string{
 		"123": `"123"`, "007": `"007"`, "": "null", " 1": "null", "-1": "null", "1.5": "null", "1a": "null", "٣": "null", "１": "null", "var_x": "null", "+1": "null",
 		"99999999999999999999999999": `"99999999999999999999999999"`,
 	} {
+		key := "k"
+		if id == "" {
+			key = ""
+		}
 		p := compiled(t, file(object{
 			"experiments": array{ruleOf("1", object{
 				"variations": array{object{"id": id, "key": "k"}}, "forcedVariations": object{"u": "k"}, "trafficAllocation": array{},
 			})},
 			"featureFlags": array{flagOf("f", "", "1")},
 		}))
-		require.Contains(t, decisionPart(t, p, userOf(t, p, "u", ""), "f", nil), `"variation_id":`+want+`,"metadata":{"flag_key":"f","rule_key":"r1","rule_type":"feature-test","variation_key":"k"`)
+		require.Contains(t, decisionPart(t, p, userOf(t, p, "u", ""), "f", nil), fmt.Sprintf(`"variation_id":%s,"metadata":{"flag_key":"f","rule_key":"r1","rule_type":"feature-test","variation_key":%q`, want, key))
 	}
 	for layer, want := range map[string]string{"40001": "40001", "layer_abc": "layer_abc", "": "default-1-2", " ": " ", "é": "é"} {
 		p := compiled(t, file(object{
