@@ -13,7 +13,7 @@ import (
 )
 
 type checkCmd struct {
-	Datafile       string `placeholder:"FILE" help:"The datafile to check."`
+	Datafile       string `placeholder:"FILE" help:"The datafile to check; - is standard input."`
 	Events         string `placeholder:"FILE" help:"Event bodies to check instead, one a line, as assign --events writes them; against the datafile if one is given. - is standard input."`
 	SkipValidation bool   `help:"Leave out the schema validation, as the SDKs' skip_json_validation does."`
 	JSON           bool   `name:"json" help:"Print JSON."`
@@ -25,6 +25,7 @@ func (checkCmd) Help() string {
 
     processor check --datafile d.json
     processor check --datafile d.json --json | jq .faults
+    curl -s https://cdn.optimizely.com/datafiles/KEY.json | processor check --datafile -
     processor check --events events.ndjson --datafile d.json
 
 A datafile that can be used gives a summary, with warnings about what is odd in it, and exit code 0. Otherwise every fault is
@@ -53,7 +54,7 @@ func (c *checkCmd) Run(ctx context.Context, std stdio) error {
 	case c.Datafile == "":
 		return usageError{errors.New("--datafile or --events is needed")}
 	}
-	raw, err := fileio.ReadFile(c.Datafile, maxDatafile)
+	raw, err := fileio.ReadInput(c.Datafile, std.in, maxDatafile)
 	if err != nil {
 		return err
 	}

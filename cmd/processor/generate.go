@@ -15,6 +15,15 @@ type generateCmd struct {
 	Datafile   generateDatafileCmd   `cmd:"" help:"The sample shop's datafile, or a made-up one of any size."`
 }
 
+// Help is shown by --help.
+func (generateCmd) Help() string {
+	return `Examples:
+
+    processor generate datafile -o shop.json
+    processor generate activities --count 100000 -o activities.ndjson.gz
+`
+}
+
 type generateActivitiesCmd struct {
 	Count  int64  `short:"n" default:"10000" placeholder:"N" help:"How many (10000)."`
 	Seed   uint64 `default:"1" placeholder:"N" help:"Another seed gives other activities (1)."`

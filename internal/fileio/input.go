@@ -166,7 +166,15 @@ func (in *Input) Close() error {
 
 // ReadFile reads a whole file, unpacked, of at most limit bytes.
 func ReadFile(path string, limit int64) ([]byte, error) {
-	in, err := Open(path, nil)
+	if path == Stdin {
+		return nil, errors.New("read -: standard input is not taken here; name a file")
+	}
+	return ReadInput(path, nil, limit)
+}
+
+// ReadInput is ReadFile for where [Stdin] may stand for standard input.
+func ReadInput(path string, stdin *os.File, limit int64) ([]byte, error) {
+	in, err := Open(path, stdin)
 	if err != nil {
 		return nil, err
 	}
