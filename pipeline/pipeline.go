@@ -125,9 +125,18 @@ func (p *Pipeline) Run(ctx context.Context) error {
 		mu       sync.Mutex // guards ended
 		ended    string     // the first stage that ended by itself
 	)
+	routed := make(chan struct{}) // closed when the router has ended
 	for i, leg := range p.legs {
 		h := router.AddConsumerHandler(leg.Stage.Name(), leg.Stage.Topic(), &subscribed{feeds[i], stop}, leg.Stage.Handle)
 		watchers.Go(func() {
+			// The channel behind Stopped exists only once the router runs.
+			select {
+			case <-router.Running():
+			case <-routed:
+				if !router.IsRunning() {
+					return // it never has
+				}
+			}
 			<-h.Stopped()
 			mu.Lock()
 			defer mu.Unlock()
@@ -139,7 +148,9 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	}
 	// The router's context is not ctx: the end of ctx reaches it as the end of the
 	// messages, when the last of them is done.
-	if err := router.Run(context.WithoutCancel(ctx)); err != nil {
+	err = router.Run(context.WithoutCancel(ctx))
+	close(routed)
+	if err != nil {
 		return fmt.Errorf("run stream: %w", err)
 	}
 	for _, leg := range p.legs {
