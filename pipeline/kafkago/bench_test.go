@@ -174,3 +174,56 @@ func (p *passing) ReadRecord() (*kafka.Record, error) {
 		return r, nil
 	}
 }
+
+// BenchmarkLinger produces from many goroutines, each with calls of its own over all
+// partitions, as the handlers of many input partitions do. "off" sends a request per
+// call and partition.
+func BenchmarkLinger(b *testing.B) {
+	const callers, partitions, n = 16, 6, 200_000
+	var br *broker
+	if addrs := os.Getenv(kafkatest.EnvKafka); addrs != "" {
+		br = &broker{addrs: strings.Split(addrs, ",")}
+	} else {
+		br = fakeBroker(b)
+	}
+	for _, perCall := range []int{20, 200, 1000} {
+		for _, linger := range []time.Duration{-1, time.Millisecond, 5 * time.Millisecond, 20 * time.Millisecond} {
+			name := linger.String()
+			if linger < 0 {
+				name = "off"
+			}
+			b.Run(fmt.Sprintf("%d/%s", perCall, name), func(b *testing.B) {
+				calls := 0
+				for b.Loop() {
+					b.StopTimer()
+					topic := br.topic(b, partitions)
+					p := br.producer(b, func(c *ProducerConfig) { c.Linger = linger; c.Topics = []string{topic} })
+					require.NoError(b, p.Produce(b.Context(), []pipeline.Output{{Topic: topic, Value: []byte("warm up")}}))
+					b.StartTimer()
+					var all sync.WaitGroup
+					for caller := range callers {
+						all.Go(func() {
+							outputs := make([]pipeline.Output, perCall)
+							for i := 0; i < n/callers; {
+								for at := range outputs {
+									outputs[at] = pipeline.Output{Topic: topic, Key: fmt.Appendf(nil, "user-%d-%d", caller, i), Value: fmt.Appendf(nil,
+										`{"id":"%d","user_id":"user-%d-%d","decisions":[{"flag_key":"checkout","enabled":true,"variation_key":"treatment","rule_key":"checkout_test","variables":{"color":"red"}}]}`, i*7919, caller, i)}
+									i++
+								}
+								if err := p.Produce(context.Background(), outputs); err != nil {
+									b.Error(err)
+								}
+							}
+						})
+					}
+					all.Wait()
+					b.StopTimer()
+					calls += int(p.Stats().Requests)
+					b.StartTimer()
+				}
+				b.ReportMetric(float64(n)*float64(b.N)/b.Elapsed().Seconds(), "records/s")
+				b.ReportMetric(float64(calls)/float64(b.N), "requests/op")
+			})
+		}
+	}
+}

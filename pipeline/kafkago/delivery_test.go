@@ -3,6 +3,7 @@ package kafkago
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"runtime"
 	"slices"
 	"strconv"
@@ -446,4 +447,60 @@ func TestPlainMessages(t *testing.T) {
 		require.Equal(t, message.Metadata{MetadataKey: "k", "trace": "t", MetadataTopic: topic, MetadataPartition: "0", MetadataOffset: strconv.Itoa(i)}, m.Metadata)
 		m.Ack()
 	}
+}
+
+// Partitions are acked in any order, each as often as the others or not: every one
+// is committed as far as it is done, and a partition that is held back holds back
+// nobody else.
+func TestAcksInAnyOrder(t *testing.T) {
+	onBrokers(t, func(t *testing.T, b *broker) {
+		const n, partitions = 1200, 6
+		topic, group := b.topic(t, partitions), b.name(t, "group")
+		b.seed(t, topic, n, 200)
+		s := b.subscriber(t, group, func(c *SubscriberConfig) { c.MaxBatchRecords = 7; c.DrainTimeout = 50 * time.Millisecond })
+		messages := subscribe(t, s, topic)
+		held := receive(t, messages)
+		stuck := batchOf(t, held)
+		random := rand.New(rand.NewPCG(6, 1))
+		done := make([]int64, partitions)
+		ends := make([]int64, partitions)
+		for _, lag := range s.Lags() {
+			ends[lag.Partition] = lag.End
+		}
+		left := int64(n) - ends[stuck.Partition]
+		var open []*message.Message
+		for left > 0 {
+			// Gather what there is, then ack some of it in random order.
+			for len(open) < partitions-1 {
+				var m *message.Message
+				select {
+				case m = <-messages:
+				case <-time.After(20 * time.Millisecond):
+				}
+				if m == nil {
+					break
+				}
+				open = append(open, m)
+			}
+			random.Shuffle(len(open), func(i, j int) { open[i], open[j] = open[j], open[i] })
+			for range min(len(open), 1+random.IntN(partitions)) {
+				batch := batchOf(t, open[0])
+				require.Equal(t, done[batch.Partition], batch.Records[0].Offset)
+				done[batch.Partition] += int64(len(batch.Records))
+				left -= int64(len(batch.Records))
+				open[0].Ack()
+				open = open[1:]
+			}
+		}
+		eventually(t, "all but the held partition is committed", func() bool {
+			for p, at := range b.committed(t, group, topic, partitions) {
+				if int32(p) != stuck.Partition && at != ends[p] {
+					return false
+				}
+			}
+			return true
+		})
+		require.LessOrEqual(t, b.committed(t, group, topic, partitions)[stuck.Partition], int64(0))
+		require.NoError(t, s.Close())
+	})
 }

@@ -32,6 +32,8 @@
 //   - Outputs of a partition are stored in order. A request whose answer was lost
 //     is repeated and may be stored twice: outputs carry ids by which a repeat can
 //     be known.
+//   - Calls that write to a partition at the same time share requests, and still
+//     have results of their own. Bytes in flight are bounded over all calls.
 //   - An error names the outputs concerned, and tells those that can never be
 //     stored from those that can be tried again.
 //
@@ -43,7 +45,8 @@
 // term: lanes, commits), lane.go (one partition: queue and delivery), fetch.go
 // (which partitions to ask which broker for, and when), decode.go (read
 // committed), offsets.go (what may be committed), position.go (where to start),
-// producer.go and produce.go (grouping, requests), records.go (outputs as kafka-go
+// producer.go, queue.go and produce.go (grouping, sharing requests, sending
+// them), records.go (outputs as kafka-go
 // wants them), partitioner.go (the Java client's), publisher.go, connection.go and
 // security.go (one way to the cluster for everything), token.go and mskiam.go (two
 // ways to say who we are), await.go and topics.go (wait for topics, create them),

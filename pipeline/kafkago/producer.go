@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/segmentio/kafka-go"
+	"golang.org/x/sync/semaphore"
 
 	"sortition/pipeline"
 )
@@ -34,6 +35,15 @@ type ProducerConfig struct {
 	// nothing can be compressed. A single larger record is sent alone. Default
 	// 1,000,000; from 1 kB to 100 MB.
 	MaxRequestBytes int
+	// Linger is how long outputs may wait while another request to their partition
+	// is under way, so that calls share requests. An idle partition is written to
+	// at once, whatever it is. Default 5 ms; negative: nothing waits or is shared;
+	// at most 1 s.
+	Linger time.Duration
+	// MaxInFlightBytes bounds the uncompressed records handed to brokers and not
+	// yet answered for, over all calls; calls wait for room. A single larger record
+	// goes alone. Default 64 MiB; at least MaxRequestBytes, at most 2 GB.
+	MaxInFlightBytes int
 	// RequestTimeout bounds one request; the broker gets half of it to collect
 	// its acknowledgements. Default 20 s.
 	RequestTimeout time.Duration
@@ -51,16 +61,18 @@ type ProducerConfig struct {
 // Producer stores outputs in Kafka topics, implementing [pipeline.Producer].
 //
 // Outputs of one call are grouped by partition; partitions are written side by
-// side, each one in order and with one request under way. Keyed outputs go to
+// side, each one in order. Calls share requests (see Linger). Keyed outputs go to
 // the partition the Java client would choose, outputs without a key to one
 // partition per call, in turn. Safe for concurrent use.
 type Producer struct {
 	cfg         ProducerConfig
 	compression kafka.Compression
-	shared      *link // for cfg.Topics
+	shared      *link               // for cfg.Topics
+	budget      *semaphore.Weighted // of MaxInFlightBytes
+	running     sync.WaitGroup      // batches being sent
 
 	mu     sync.Mutex // guards the fields below
-	extra  map[string]*link
+	topics map[string]*topicQueues
 	closed bool
 
 	turn  atomic.Uint32 // counts calls, to spread outputs without a key
@@ -76,6 +88,16 @@ type ProducerStats struct {
 	Retries   uint64 // repetitions after a transient failure
 	Refused   uint64 // records no broker will ever take
 	Abandoned uint64 // records given up for now (RetryTimeout, cancellation)
+}
+
+// topicQueues are the queues of a topic's partitions.
+type topicQueues struct {
+	name string
+	link *link
+
+	mu      sync.Mutex // guards the fields below
+	queues  []*queue   // by partition; grows with the topic
+	counted time.Time  // when the partitions were last counted
 }
 
 type producerCounters struct {
@@ -99,11 +121,17 @@ func NewProducer(cfg ProducerConfig) (*Producer, error) {
 	if cfg.RetryBackoff == 0 {
 		cfg.RetryBackoff = 50 * time.Millisecond
 	}
+	if cfg.Linger == 0 {
+		cfg.Linger = 5 * time.Millisecond
+	}
+	if cfg.MaxInFlightBytes == 0 {
+		cfg.MaxInFlightBytes = max(64<<20, cfg.MaxRequestBytes)
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	var faults []error
-	p := &Producer{cfg: cfg, extra: map[string]*link{}}
+	p := &Producer{cfg: cfg, topics: map[string]*topicQueues{}, budget: semaphore.NewWeighted(int64(cfg.MaxInFlightBytes))}
 	if cfg.Compression != "none" {
 		if err := p.compression.UnmarshalText([]byte(cfg.Compression)); err != nil {
 			faults = append(faults, fmt.Errorf("unknown compression %q (known: none, gzip, snappy, lz4, zstd)", cfg.Compression))
@@ -111,6 +139,12 @@ func NewProducer(cfg ProducerConfig) (*Producer, error) {
 	}
 	if cfg.MaxRequestBytes < 1000 || cfg.MaxRequestBytes > 100_000_000 {
 		faults = append(faults, fmt.Errorf("MaxRequestBytes %d is outside 1,000 to 100,000,000", cfg.MaxRequestBytes))
+	}
+	if cfg.MaxInFlightBytes < cfg.MaxRequestBytes || cfg.MaxInFlightBytes > 2_000_000_000 {
+		faults = append(faults, fmt.Errorf("MaxInFlightBytes %d is outside MaxRequestBytes (%d) to 2,000,000,000", cfg.MaxInFlightBytes, cfg.MaxRequestBytes))
+	}
+	if cfg.Linger > time.Second {
+		faults = append(faults, fmt.Errorf("longer than a second: Linger %s", cfg.Linger))
 	}
 	if cfg.RequestTimeout < 0 || cfg.RetryTimeout < 0 || cfg.RetryBackoff < 0 {
 		faults = append(faults, errors.New("RequestTimeout, RetryTimeout and RetryBackoff cannot be negative"))
@@ -140,36 +174,41 @@ func (p *Producer) Stats() ProducerStats {
 // Close gives up the connections. Call it when no Produce is under way.
 func (p *Producer) Close() error {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed {
-		return nil
-	}
+	closed := p.closed
 	p.closed = true
-	p.shared.close()
-	for _, l := range p.extra {
-		l.close()
+	topics := p.topics
+	p.mu.Unlock()
+	if !closed {
+		p.shared.close()
+		for _, t := range topics {
+			if t.link != p.shared {
+				t.link.close()
+			}
+		}
 	}
+	p.running.Wait() // for batches whose calls have left
 	return nil
 }
 
-func (p *Producer) link(topic string) (*link, error) {
+// topic returns a topic's queues, none of which it has at first.
+func (p *Producer) topic(name string) (*topicQueues, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
 		return nil, ErrClosed
 	}
-	if slices.Contains(p.cfg.Topics, topic) {
-		return p.shared, nil
-	}
-	l := p.extra[topic]
-	if l == nil {
-		var err error
-		if l, err = p.cfg.Connection.open([]string{topic}, p.cfg.RequestTimeout); err != nil {
-			return nil, err
+	t := p.topics[name]
+	if t == nil {
+		t = &topicQueues{name: name, link: p.shared}
+		if !slices.Contains(p.cfg.Topics, name) {
+			var err error
+			if t.link, err = p.cfg.Connection.open([]string{name}, p.cfg.RequestTimeout); err != nil {
+				return nil, err
+			}
 		}
-		p.extra[topic] = l
+		p.topics[name] = t
 	}
-	return l, nil
+	return t, nil
 }
 
 // Produce stores outputs and returns nil when the broker has confirmed every one
@@ -185,15 +224,15 @@ func (p *Producer) Produce(ctx context.Context, outputs []pipeline.Output) error
 	ctx, cancel := context.WithTimeout(ctx, p.cfg.RetryTimeout)
 	defer cancel()
 
-	var failures failures
-	var writers sync.WaitGroup
-	for _, t := range splitByTopic(outputs) {
-		writers.Go(func() {
-			p.produceTopic(ctx, outputs, t, &failures)
-		})
+	c := &call{ctx: ctx, outputs: outputs}
+	shares := splitByTopic(outputs)
+	var others sync.WaitGroup
+	for _, s := range shares[1:] {
+		others.Go(func() { p.produceTopic(c, s) })
 	}
-	writers.Wait()
-	return failures.err()
+	p.produceTopic(c, shares[0])
+	others.Wait()
+	return c.failed.err()
 }
 
 // share is the part of a call's outputs that goes one way.
@@ -220,27 +259,39 @@ func splitByTopic(outputs []pipeline.Output) []*share {
 	return shares
 }
 
-func (p *Producer) produceTopic(ctx context.Context, outputs []pipeline.Output, s *share, failed *failures) {
-	l, err := p.link(s.topic)
+func (p *Producer) produceTopic(c *call, s *share) {
+	t, err := p.topic(s.topic)
 	if err != nil {
-		failed.add(s.indexes, false, err)
+		p.abandon(c, s.indexes, err)
 		return
 	}
-	n, err := p.partitions(ctx, l, s.topic)
+	queues, err := p.queues(c.ctx, t)
 	if err != nil {
-		p.stats.abandoned.Add(uint64(len(s.indexes)))
-		failed.add(s.indexes, false, err)
+		p.abandon(c, s.indexes, err)
 		return
 	}
-	var writers sync.WaitGroup
-	for partition, indexes := range p.splitByPartition(outputs, s.indexes, n) {
+	var long sync.WaitGroup
+	pieces := make([]*piece, len(queues))
+	for partition, indexes := range p.splitByPartition(c.outputs, s.indexes, len(queues)) {
 		if len(indexes) == 0 {
 			continue
 		}
-		w := &partitionWriter{Producer: p, link: l, topic: s.topic, partition: partition, outputs: outputs, failed: failed}
-		writers.Go(func() { w.write(ctx, indexes) })
+		q := queues[partition]
+		n, size := p.cut(c, indexes)
+		if n < len(indexes) {
+			long.Go(func() { p.produceTo(c, q, indexes) })
+			continue
+		}
+		if pieces[partition], err = p.enter(c, q, indexes, size); err != nil {
+			p.abandon(c, indexes, err)
+		}
 	}
-	writers.Wait()
+	for partition, pc := range pieces {
+		if pc != nil {
+			_ = p.finish(queues[partition], pc)
+		}
+	}
+	long.Wait()
 }
 
 // splitByPartition returns the indexes for each of n partitions, in order.
@@ -268,16 +319,35 @@ func (p *Producer) splitByPartition(outputs []pipeline.Output, indexes []int32, 
 	return split
 }
 
-// partitions asks for the number of partitions of topic, waiting for a topic
-// that is just being created.
-func (p *Producer) partitions(ctx context.Context, l *link, topic string) (int, error) {
+// partitionsTTL is how long a count of partitions is believed. Counting builds
+// kafka-go's whole answer anew.
+const partitionsTTL = time.Second
+
+// queues returns the queues of all partitions of a topic, waiting for a topic that
+// is just being created.
+func (p *Producer) queues(ctx context.Context, t *topicQueues) ([]*queue, error) {
+	t.mu.Lock()
+	queues, fresh := t.queues, time.Since(t.counted) < partitionsTTL
+	t.mu.Unlock()
+	if fresh {
+		return queues, nil
+	}
 	for pause := (backoff{min: p.cfg.RetryBackoff}); ; {
-		n, err := countPartitions(ctx, l, topic)
+		n, err := countPartitions(ctx, t.link, t.name)
 		if err == nil {
-			return n, nil
+			t.mu.Lock()
+			defer t.mu.Unlock()
+			// The slice that others hold does not change. A topic that has been
+			// made anew with fewer partitions loses queues, not batches.
+			queues := slices.Clone(t.queues[:min(n, len(t.queues))])
+			for len(queues) < n {
+				queues = append(queues, &queue{producer: p, link: t.link, topic: t.name, partition: len(queues)})
+			}
+			t.queues, t.counted = queues, time.Now()
+			return queues, nil
 		}
 		if classify(err) == classFatal || !pause.wait(ctx) {
-			return 0, fmt.Errorf("produce to %s: %w", topic, err)
+			return nil, fmt.Errorf("produce to %s: %w", t.name, err)
 		}
 	}
 }

@@ -3,86 +3,115 @@ package kafkago
 import (
 	"bytes"
 	"io"
-	"sync"
 
 	"github.com/segmentio/kafka-go"
 
 	"sortition/pipeline"
 )
 
-// outputReader shows some outputs to kafka-go's encoder, one at a time and
-// without copying keys or values. It serves one attempt.
+// attempt shows a range of a batch's records to kafka-go's encoder, one at a time
+// and without copying keys or values. Records whose call has left are passed over.
 //
-// The encoder runs on a goroutine of the transport, which a cancelled request
-// does not stop. So that nobody reads the outputs once their owner has them back,
-// whoever made the reader calls release before it returns.
-type outputReader struct {
-	outputs []pipeline.Output
-	indexes []int32 // which of outputs, in order
-	next    int
+// The encoder runs on a goroutine of the transport, which a cancelled request does
+// not stop. So that nobody reads outputs once their owner has them back, a call
+// that leaves awaits an encoding that has begun, and whoever made the attempt
+// releases it before the batch is settled. Encoding only fills memory, and takes
+// milliseconds.
+type attempt struct {
+	batch    *batch
+	from, to int // records of the batch
 
-	mu       sync.Mutex // guards the two fields below
+	// Guarded by the queue's mu.
 	started  bool
 	released bool
+
 	finished chan struct{} // closed when the last record has been encoded
 
+	// Of the encoder.
+	shares  []attemptShare
+	read    int // records handed out
 	record  kafka.Record
 	key     byteReader
 	value   byteReader
 	headers []kafka.Header
 }
 
-func newOutputReader(outputs []pipeline.Output, indexes []int32) *outputReader {
-	return &outputReader{outputs: outputs, indexes: indexes, finished: make(chan struct{})}
+// attemptShare is the part of an attempt that comes from one call.
+type attemptShare struct {
+	outputs []pipeline.Output
+	indexes []int32
 }
 
-// release makes sure that the outputs are not read any more. Encoding that has
-// begun is waited for: it only fills memory, and takes milliseconds.
-func (r *outputReader) release() {
-	r.mu.Lock()
-	r.released = true
-	started := r.started
-	r.mu.Unlock()
+// release makes sure that no outputs are read any more.
+func (a *attempt) release() {
+	a.batch.queue.mu.Lock()
+	a.released = true
+	a.batch.queue.mu.Unlock()
+	a.await()
+}
+
+// await waits for an encoding that has begun.
+func (a *attempt) await() {
+	a.batch.queue.mu.Lock()
+	started := a.started
+	a.batch.queue.mu.Unlock()
 	if started {
-		<-r.finished
+		<-a.finished
 	}
 }
 
-func (r *outputReader) ReadRecord() (*kafka.Record, error) {
-	if r.next == 0 {
-		r.mu.Lock()
-		released := r.released
-		r.started = !released
-		r.mu.Unlock()
-		if released {
-			return nil, io.ErrClosedPipe
+// begin takes stock of whose records there are.
+func (a *attempt) begin() bool {
+	q := a.batch.queue
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if a.released {
+		return false
+	}
+	for _, pc := range a.batch.pieces {
+		from, to := max(a.from-pc.start, 0), min(a.to-pc.start, len(pc.indexes))
+		if from < to && !pc.gone {
+			a.shares = append(a.shares, attemptShare{outputs: pc.call.outputs, indexes: pc.indexes[from:to]})
 		}
 	}
-	if r.next == len(r.indexes) {
-		close(r.finished)
+	a.started = len(a.shares) > 0
+	return a.started
+}
+
+// ReadRecord implements kafka.RecordReader.
+func (a *attempt) ReadRecord() (*kafka.Record, error) {
+	if a.read == 0 && !a.begin() {
+		return nil, io.ErrClosedPipe
+	}
+	if len(a.shares) == 0 {
+		close(a.finished)
 		return nil, io.EOF
 	}
-	o := &r.outputs[r.indexes[r.next]]
-	r.next++
-	r.record = kafka.Record{Time: o.Time}
+	s := &a.shares[0]
+	o := &s.outputs[s.indexes[0]]
+	if s.indexes = s.indexes[1:]; len(s.indexes) == 0 {
+		a.shares = a.shares[1:]
+	}
+	a.read++
+	a.record = kafka.Record{Time: o.Time}
 	// An interface holding a nil *byteReader would not be nil: the record would
 	// get an empty key instead of none.
 	if o.Key != nil {
-		r.key.Reset(o.Key)
-		r.record.Key = &r.key
+		a.key.Reset(o.Key)
+		a.record.Key = &a.key
 	}
 	if o.Value != nil {
-		r.value.Reset(o.Value)
-		r.record.Value = &r.value
+		a.value.Reset(o.Value)
+		a.record.Value = &a.value
 	}
 	if len(o.Headers) > 0 {
-		r.headers = r.headers[:0]
+		a.headers = a.headers[:0]
 		for _, h := range o.Headers {
-			r.headers = append(r.headers, kafka.Header{Key: h.Key, Value: h.Value})
+			a.headers = append(a.headers, kafka.Header{Key: h.Key, Value: h.Value})
 		}
-		r.record.Headers = r.headers
+		a.record.Headers = a.headers
 	}
-	return &r.record, nil
+	return &a.record, nil
 }
 
 // byteReader is a reusable kafka.Bytes. Its WriterTo, from bytes.Reader, spares
