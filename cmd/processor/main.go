@@ -13,6 +13,7 @@ import (
 // commands are the program's commands, one file each.
 type commands struct {
 	Dev      devCmd      `cmd:"" help:"See it work: an in-process Kafka, sample activities, the stream over them, the account."`
+	Bench    benchCmd    `cmd:"" help:"How fast this machine goes: the stream beside bare loops over the same broker."`
 	Run      runCmd      `cmd:"" help:"The stream against your Kafka: activities in; decisions, events and dead letters out."`
 	Assign   assignCmd   `cmd:"" help:"Assign the users of files: activities in, decision records out, in input order."`
 	Explain  explainCmd  `cmd:"" help:"Say why a user gets a variation, down to each condition."`
