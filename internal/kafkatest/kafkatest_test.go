@@ -3,6 +3,8 @@ package kafkatest
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -66,6 +68,27 @@ func TestRealIsGivenSkippedOrFailed(t *testing.T) {
 		t.Setenv("CI", c.ci)
 		w := &witness{}
 		require.Equal(t, c.want, Real(w))
+		require.Equal(t, c.fatal, w.fatal != "")
+		require.Equal(t, c.skip, w.skip != "")
+	}
+}
+
+func TestToolIsGivenSkippedOrFailed(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "tool"), []byte("#!/bin/sh\n"), 0o700))
+	for _, c := range []struct {
+		path, ci    string
+		fatal, skip bool
+		want        string
+	}{
+		{path: dir, ci: "true", want: filepath.Join(dir, "tool")},
+		{path: "", ci: "", skip: true},
+		{path: "", ci: "true", fatal: true},
+	} {
+		t.Setenv("PATH", c.path)
+		t.Setenv("CI", c.ci)
+		w := &witness{}
+		require.Equal(t, c.want, Tool(w, "tool"))
 		require.Equal(t, c.fatal, w.fatal != "")
 		require.Equal(t, c.skip, w.skip != "")
 	}

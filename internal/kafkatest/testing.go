@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"strings"
 	"time"
 
@@ -50,6 +51,22 @@ func Real(tb TB) []string {
 		tb.Skipf("NOT RUN against real Apache Kafka: %s is not set (make kafka starts one)", EnvKafka)
 	}
 	return nil
+}
+
+// Tool returns the path of a program that a test needs, for instance kcat. Without
+// it the test is skipped, saying so; where CI=true it fails.
+func Tool(tb TB, name string) string {
+	tb.Helper()
+	path, err := exec.LookPath(name)
+	switch {
+	case err == nil:
+		return path
+	case os.Getenv("CI") == "true":
+		tb.Fatalf("%s is not installed: this test needs it", name)
+	default:
+		tb.Skipf("NOT RUN against a foreign client: %s is not installed", name)
+	}
+	return ""
 }
 
 // CreateTopic creates a topic with one replica and waits until every partition
