@@ -25,7 +25,8 @@
 // An [Events] checks an event, completes it with the data all events carry, and
 // sends it in batches of ten; or hands it to a [Queue] on disk first, which gives it
 // back to [Events.Deliver] until it is delivered or refused for good. The id in
-// idempotence_id is made once and kept over all repetitions.
+// idempotence_id is made once and kept over all repetitions. A stream, which has topics
+// for all that, encodes its activities' events by [Sender.AppendActivityEvent].
 //
 // # Goroutines
 //

@@ -7,7 +7,6 @@ import (
 	"math"
 	"reflect"
 	"slices"
-	"strings"
 	"unicode/utf8"
 )
 
@@ -58,16 +57,18 @@ func AppendEvent(dst []byte, e *Event, by Sender) ([]byte, error) {
 	}
 	b := bytes.NewBuffer(dst)
 	b.WriteString(`{"type":`)
-	writeJSON(b, kind)
+	writeText(b, kind)
 	b.WriteString(`,"action":`)
-	writeJSON(b, e.Action)
+	writeText(b, e.Action)
 	b.WriteString(`,"identifiers":{`)
 	for i, name := range slices.Sorted(maps.Keys(identifiers)) {
-		writeMember(b, i, name, identifiers[name])
+		writeName(b, i, name)
+		writeText(b, identifiers[name])
 	}
 	b.WriteString(`},"data":{`)
 	for i, m := range data {
-		writeMember(b, i, m.name, m.value)
+		writeName(b, i, m.name)
+		writeJSON(b, m.value)
 	}
 	b.WriteString(`}}`)
 	return b.Bytes(), nil
@@ -92,8 +93,7 @@ func (e *Event) identifiers() (map[string]string, error) {
 	out := maps.Clone(e.Identifiers)
 	if out[FSUserID] == "" {
 		for _, name := range slices.Sorted(maps.Keys(out)) {
-			lower := strings.ToLower(name)
-			if name != FSUserID && (lower == "fs-user-id" || lower == FSUserID) {
+			if name != FSUserID && isUserID(name) {
 				out[FSUserID] = out[name]
 				delete(out, name)
 				break
@@ -167,21 +167,52 @@ func scalar(value any) (any, bool) {
 	}
 }
 
-func writeMember(b *bytes.Buffer, i int, name string, value any) {
+func writeName(b *bytes.Buffer, i int, name string) {
 	if i > 0 {
 		b.WriteByte(',')
 	}
-	writeJSON(b, name)
+	writeText(b, name)
 	b.WriteByte(':')
-	writeJSON(b, value)
 }
 
-// writeJSON writes a scalar, without escapes for HTML.
+// writeJSON writes a scalar, without escapes for HTML. What it does itself is what the
+// standard encoder writes, sooner.
 func writeJSON(b *bytes.Buffer, value any) {
+	switch v := value.(type) {
+	case string:
+		writeText(b, v)
+	case json.Number: // checked by scalar
+		b.WriteString(string(v))
+	default:
+		encode(b, v)
+	}
+}
+
+func writeText(b *bytes.Buffer, s string) {
+	if !isPlain(s) {
+		encode(b, s)
+		return
+	}
+	b.WriteByte('"')
+	b.WriteString(s)
+	b.WriteByte('"')
+}
+
+func encode(b *bytes.Buffer, value any) {
 	e := json.NewEncoder(b)
 	e.SetEscapeHTML(false)
 	if err := e.Encode(value); err != nil {
 		panic("BUG: a scalar that was checked: " + err.Error())
 	}
 	b.Truncate(b.Len() - 1) // the newline
+}
+
+// isPlain tells whether JSON takes a text as it is.
+func isPlain(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c >= utf8.RuneSelf || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return true
 }

@@ -25,7 +25,7 @@ const (
 // Reasons returns every code a dead letter of the stream can have. The caller
 // owns the slice.
 func Reasons() []schemas.RejectCode {
-	return append(schemas.RejectCodes(), ReasonPanic, ReasonSegments, ReasonOutputRefused, ReasonEndpointRefused)
+	return append(schemas.RejectCodes(), ReasonPanic, ReasonSegments, ReasonOutputRefused, ReasonEndpointRefused, ReasonODPEvent)
 }
 
 // Stats are running totals since an [Assign] was made. What a nacked batch has cost
