@@ -134,6 +134,7 @@ func (d *Dedup) remember(x exposure, at int64) {
 type DedupBatch struct {
 	shared  *Dedup
 	pending map[exposure]int64
+	order   []exposure // of pending: which are forgotten first, if there is no room, is no chance
 	key     []byte
 }
 
@@ -151,6 +152,9 @@ func (b *DedupBatch) IsRepeat(userID string, im *decision.Impression, at int64) 
 	if isPending && b.shared.isWithin(earlier, at) || b.shared.wasStored(x, at) {
 		return true
 	}
+	if !isPending {
+		b.order = append(b.order, x)
+	}
 	if !isPending || earlier < at {
 		b.pending[x] = at
 	}
@@ -159,8 +163,8 @@ func (b *DedupBatch) IsRepeat(userID string, im *decision.Impression, at int64) 
 
 // Commit remembers the impressions of this batch, which are stored.
 func (b *DedupBatch) Commit() {
-	for x, at := range b.pending {
-		b.shared.remember(x, at)
+	for _, x := range b.order {
+		b.shared.remember(x, b.pending[x])
 	}
 	b.Forget()
 }
@@ -169,9 +173,10 @@ func (b *DedupBatch) Commit() {
 func (b *DedupBatch) Forget() {
 	const maxKept = 1 << 16 // a giant batch's room is not kept
 	if len(b.pending) > maxKept {
-		b.pending = map[exposure]int64{}
+		b.pending, b.order = map[exposure]int64{}, nil
 	}
 	clear(b.pending)
+	b.order = b.order[:0]
 }
 
 func (b *DedupBatch) exposure(userID string, im *decision.Impression) exposure {

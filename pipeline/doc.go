@@ -50,6 +50,8 @@
 // ports.go (records, batches, producers), config.go, snapshot.go (which datafile),
 // unit.go (store and ack), pipeline.go (the router), handler.go (one micro-batch,
 // from decoding to storing), decode.go, assigner.go (decide and render, shared with
-// files), events.go (event batches), emit.go (outputs and where they came from),
-// refuse.go (what happens to refused outputs), stats.go.
+// files), events.go (event batches), odpevents.go (ODP event batches), dedup.go
+// (impressions that need not be sent again), profiles.go (sticky profiles of a batch),
+// emit.go (outputs and where they came from), refuse.go (what happens to refused
+// outputs), stats.go.
 package pipeline
