@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os/exec"
@@ -102,7 +103,7 @@ func TestForeignConsumer(t *testing.T) {
 						Headers   []string `json:"headers"`
 					}
 					err := printed.Decode(&r)
-					if err == io.EOF {
+					if errors.Is(err, io.EOF) {
 						break
 					}
 					require.NoError(t, err)

