@@ -361,6 +361,12 @@ func wantHead(t *testing.T, datafile string) map[string]any {
 	if filepath.Base(filepath.Dir(datafile)) == "sdk" {
 		name = "sdk/" + name
 	}
+	used, err := os.ReadFile(datafile)
+	require.NoError(t, err)
+	recorded, err := os.ReadFile(filepath.Join(conformanceFolder(), "datafiles", name))
+	if err != nil || !bytes.Equal(used, recorded) { // the folder is of other vectors
+		return nil
+	}
 	head := all[name]
 	require.NotEmpty(t, head, name)
 	delete(head, "endpoint") // is not in the body
