@@ -108,7 +108,7 @@ func (c *call) decideKey(d *Decision, key string) {
 		return
 	}
 	*d = Decision{p: c.p, key: key, flag: none, rule: none, variation: none, bypassed: none, err: FlagNotFound}
-	d.extras = &decisionExtras{reasons: []Reason{{Code: ReasonFlagNotFound, RuleKey: key}}}
+	d.extras = &decisionExtras{reasons: []Reason{{Code: ReasonFlagNotFound, Detail: key}}}
 }
 
 // decideFlag decides a known flag: a decision forced for the whole flag, or the

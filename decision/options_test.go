@@ -138,7 +138,7 @@ func TestUnknownFlag(t *testing.T) {
 				require.Equal(t, "{}", d.VariablesJSON())
 				require.False(t, d.IsDispatched() || d.Enabled())
 				require.True(t, d.IsListed())
-				require.Len(t, d.Reasons(), 1)
+				require.Equal(t, []Reason{{Code: ReasonFlagNotFound, Detail: key}}, d.Reasons())
 				require.Equal(t, `No flag was found for key "`+key+`".`, d.Reasons()[0].String())
 				require.Equal(t, -1, d.Fragment())
 				require.Empty(t, sent(d))

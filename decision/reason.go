@@ -65,7 +65,7 @@ type Reason struct {
 }
 
 var reasonTexts = [...]string{
-	`No flag was found for key "{key}".`,
+	`No flag was found for key "{detail}".`,
 	`Forced to variation "{detail}"{rule}.`,
 	`A forced decision{rule} names a variation the flag doesn't have; it is ignored.`,
 	`The attribute $opt_bucketing_id is not a string; the user id is used.`,

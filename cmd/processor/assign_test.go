@@ -284,7 +284,7 @@ func TestInterruptLeavesNoFile(t *testing.T) {
 				}
 				info, err := os.Stat(names[0])
 				return err == nil && info.Size() > 0
-			}, 20*time.Second, 2*time.Millisecond)
+			}, time.Minute, 2*time.Millisecond)
 			require.NoError(t, cmd.Process.Signal(os.Interrupt))
 			err = cmd.Wait()
 			require.Error(t, err)
