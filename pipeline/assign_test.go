@@ -45,7 +45,7 @@ func (s *store) Produce(_ context.Context, outputs []Output) error {
 		}
 		kept := Output{Topic: o.Topic, Key: bytes.Clone(o.Key), Value: bytes.Clone(o.Value), Time: o.Time}
 		for _, h := range o.Headers {
-			kept.Headers = append(kept.Headers, Header{h.Key, bytes.Clone(h.Value)})
+			kept.Headers = append(kept.Headers, Header{Key: h.Key, Value: bytes.Clone(h.Value)})
 		}
 		s.kept = append(s.kept, kept)
 	}
@@ -105,7 +105,7 @@ func TestOutputsCarryKeysHeadersAndTimes(t *testing.T) {
 	to := &store{}
 	p := newTestAssign(t, to)
 	b := records(`{"user_id":"u-1","timestamp":1790000111000,"events":[{"key":"purchase","tags":{"revenue":1}}]}`)
-	b.Records[0].Headers = []Header{{"traceparent", []byte("00-aa-bb-01")}, {"tracestate", []byte("x=y")}, {"secret", []byte("s")}}
+	b.Records[0].Headers = []Header{{Key: "traceparent", Value: []byte("00-aa-bb-01")}, {Key: "tracestate", Value: []byte("x=y")}, {Key: "secret", Value: []byte("s")}}
 	require.NoError(t, p.Handle(messageOf(b)))
 
 	decisions := to.in("decisions")
@@ -181,7 +181,7 @@ func TestBadRecordDoesNotStopItsNeighbours(t *testing.T) {
 	b := records(`{"user_id":"first"}`)
 	for i, x := range bad {
 		r := Record{Key: fmt.Appendf(nil, "k%d", i), Value: x.value, Offset: 200 + 2*int64(i), Time: time.UnixMilli(1_790_000_000_000).UTC(),
-			Headers: []Header{{"h", []byte("1")}, {"h", []byte("2")}, {"n", nil}}}
+			Headers: []Header{{Key: "h", Value: []byte("1")}, {Key: "h", Value: []byte("2")}, {Key: "n", Value: nil}}}
 		good := Record{Value: fmt.Appendf(nil, `{"user_id":"n%d"}`, i), Offset: 201 + 2*int64(i), Time: r.Time}
 		b.Records = append(b.Records, r, good)
 	}
@@ -218,7 +218,7 @@ func TestBadRecordDoesNotStopItsNeighbours(t *testing.T) {
 
 func TestRedrivenDeadLetterCountsItsAttempts(t *testing.T) {
 	b := records(`{}`)
-	b.Records[0].Headers = []Header{{schemas.HeaderDLAttempts, []byte("3")}}
+	b.Records[0].Headers = []Header{{Key: schemas.HeaderDLAttempts, Value: []byte("3")}}
 	to := &store{}
 	require.NoError(t, newTestAssign(t, to).Handle(messageOf(b)))
 	assert.Equal(t, "4", header(&to.in("dead-letters")[0], schemas.HeaderDLAttempts))

@@ -107,6 +107,10 @@ func (a *Assigner) Assign(ctx context.Context, act *schemas.Activity, source *sc
 		options |= option
 	}
 
+	a.ids.Start(a.settings.Stream, source, act.ID, act.HasID)
+	if a.settings.Env != nil && a.settings.Env.Predictor != nil {
+		ctx = withPredictionIDs(ctx, &a.ids)
+	}
 	keys, all := a.settings.Decide, a.settings.DecideAll
 	if act.HasDecide {
 		keys, all = act.Decide, act.DecideAll
@@ -117,7 +121,6 @@ func (a *Assigner) Assign(ctx context.Context, act *schemas.Activity, source *sc
 		a.decisions = p.DecideKeys(ctx, a.decisions[:0], u, keys, options, a.settings.Env)
 	}
 
-	a.ids.Start(a.settings.Stream, source, act.ID, act.HasID)
 	r := &a.record
 	*r = schemas.DecisionRecord{
 		ActivityID: act.ID, UserID: act.UserID, Timestamp: act.Timestamp,

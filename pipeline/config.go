@@ -13,6 +13,7 @@ type Topics struct {
 	Activities  string
 	Decisions   string
 	Events      string
+	ODPEvents   string // "": ODP events of activities are counted, and left out
 	DeadLetters string
 }
 
@@ -58,10 +59,10 @@ func (c Config) Validate() error {
 	fault(!c.DecideAll && slices.Contains(c.Decide, ""), "Decide holds an empty flag key")
 	names := []struct{ field, topic string }{
 		{"Activities", c.Topics.Activities}, {"Decisions", c.Topics.Decisions},
-		{"Events", c.Topics.Events}, {"DeadLetters", c.Topics.DeadLetters},
+		{"Events", c.Topics.Events}, {"DeadLetters", c.Topics.DeadLetters}, {"ODPEvents", c.Topics.ODPEvents},
 	}
 	for i, n := range names {
-		fault(n.topic == "", "Topics.%s is required", n.field)
+		fault(n.topic == "" && n.field != "ODPEvents", "Topics.%s is required", n.field)
 		for _, m := range names[:i] {
 			fault(n.topic != "" && n.topic == m.topic, "Topics.%s and Topics.%s are the same: %q", m.field, n.field, n.topic)
 		}

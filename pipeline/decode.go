@@ -30,16 +30,10 @@ func (p *place) source(r *Record) schemas.Source {
 	return schemas.Source{Topic: p.topic, Partition: p.partition, Offset: r.Offset}
 }
 
-// decode reads one record into w.activity. A record from a transport without
+// decode reads one record, a CloudEvent or an activity as such, into w.activity. A record from a transport without
 // offsets gets the message's id for its own, unless it has one: ids must differ.
 func (w *worker) decode(r *Record) *schemas.Reject {
-	var err error
-	if w.cfg.Mapping != nil {
-		err = w.cfg.Mapping.Decode(r.Value, &w.decoder, &w.activity)
-	} else {
-		err = w.decoder.Decode(r.Value, &w.activity)
-	}
-	if err != nil {
+	if err := w.decoder.DecodeEvent(r.Headers, r.Value, w.cfg.Mapping, &w.activity); err != nil {
 		var reject *schemas.Reject
 		if !errors.As(err, &reject) {
 			panic("BUG: the decoder's error is no Reject")

@@ -81,7 +81,7 @@ func (o *outbox) addDecision(topic string, key []byte, id string, r *Record, rev
 	o.bytes = render(o.bytes)
 	value := o.bytes[start:len(o.bytes):len(o.bytes)]
 	start = len(o.headers)
-	o.headers = append(o.headers, Header{schemas.HeaderID, o.text(id)}, Header{schemas.HeaderRevision, revision})
+	o.headers = append(o.headers, Header{Key: schemas.HeaderID, Value: o.text(id)}, Header{Key: schemas.HeaderRevision, Value: revision})
 	for _, h := range r.Headers {
 		if isTraceHeader(h.Key) {
 			o.headers = append(o.headers, h)
@@ -100,9 +100,9 @@ func isTraceHeader(key string) bool { return key == "traceparent" || key == "tra
 func (o *outbox) addEvents(topic string, body *EventBody, r *Record) {
 	start := len(o.headers)
 	o.headers = append(o.headers,
-		Header{schemas.HeaderID, o.text(body.ID)},
-		Header{schemas.HeaderRevision, o.text(body.Revision)},
-		Header{schemas.HeaderEndpoint, o.text(body.Endpoint)})
+		Header{Key: schemas.HeaderID, Value: o.text(body.ID)},
+		Header{Key: schemas.HeaderRevision, Value: o.text(body.Revision)},
+		Header{Key: schemas.HeaderEndpoint, Value: o.text(body.Endpoint)})
 	o.bodies = append(o.bodies, *body)
 	o.add(Output{Topic: topic, Value: body.Body, Headers: o.headers[start:len(o.headers):len(o.headers)], Time: r.Time},
 		origin{kind: eventOutput, body: len(o.bodies) - 1})
@@ -119,7 +119,7 @@ func (o *outbox) addDeadLetter(topic string, p *place, r *Record, f fate, index 
 	start := len(o.headers)
 	o.headers = append(o.headers, r.Headers...)
 	for key, value := range letter.Headers() {
-		o.headers = append(o.headers, Header{key, value})
+		o.headers = append(o.headers, Header{Key: key, Value: value})
 	}
 	o.add(Output{Topic: topic, Key: r.Key, Value: r.Value, Headers: o.headers[start:len(o.headers):len(o.headers)], Time: r.Time},
 		origin{kind: deadLetterOutput, record: index})

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+
+	"sortition/schemas"
 )
 
 // Record is one input record of a partition.
@@ -22,10 +24,7 @@ type Record struct {
 
 // Header is one header of a record. Kafka allows a key to occur several times,
 // and keeps the order.
-type Header struct {
-	Key   string
-	Value []byte
-}
+type Header = schemas.Header
 
 // Batch is a micro-batch: consecutive records of one partition in offset order.
 // Offsets may have gaps (compaction, transaction markers, aborted transactions),

@@ -15,6 +15,7 @@ const (
 	IDImpression IDKind = "impression" // an impression's uuid; key: the flag
 	IDConversion IDKind = "conversion" // a conversion's uuid; key: the event
 	IDODPEvent   IDKind = "odp_event"  // an ODP event; key: its action
+	IDPrediction IDKind = "prediction" // a request for a bandit's prediction; key: the rule's id
 )
 
 // IDs derives the ids of everything that one activity gives rise to. The same

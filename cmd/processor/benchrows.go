@@ -12,6 +12,7 @@ import (
 	"github.com/segmentio/kafka-go"
 
 	"sortition/decision"
+	"sortition/decision/datafile"
 	"sortition/pipeline"
 )
 
@@ -124,7 +125,8 @@ func (b *bench) openStream(ctx context.Context, flags int, withEvents bool) (*st
 	cfg := defaultStreamConfig()
 	cfg.Kafka.Brokers, cfg.Kafka.Group = b.broker.addrs, b.broker.group("group")
 	cfg.Producer.Compression = b.Codec
-	cfg.Datafile.Path = "(not read)"
+	cfg.Datafile.Path = "(given below)"
+	cfg.Handlers, cfg.Topics.ODPEvents = []string{pipeline.AssignActivities}, ""
 	cfg.Topics.Activities = b.activities
 	for topic, what := range map[*string]string{
 		&cfg.Topics.Decisions: "decisions", &cfg.Topics.Events: "events", &cfg.Topics.DeadLetters: "dead-letters",
@@ -138,17 +140,16 @@ func (b *bench) openStream(ctx context.Context, flags int, withEvents bool) (*st
 	if err != nil {
 		return nil, err
 	}
-	parts.pipeline.Settings = b.settings(flags, withEvents)
-	s, err := openStream(parts, pipeline.NewLatest(b.snapshot), slog.New(slog.DiscardHandler))
+	parts.datafile = &datafile.Config{Poll: datafile.PollConfig{Datafile: b.snapshot.Project.Datafile()}}
+	parts.assign.Settings = b.settings(flags, withEvents)
+	s, err := openStream(parts, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return nil, err
 	}
-	return &streamTurn{stream: s, topics: parts.pipeline.Topics}, nil
+	return &streamTurn{stream: s, topics: parts.topics}, nil
 }
 
-func (t *streamTurn) run(ctx context.Context) error { return t.why(t.Run(ctx)) }
-
-func (t *streamTurn) hasBegun() bool { return t.subscriber.Stats().Generations > 0 }
+func (t *streamTurn) hasBegun() bool { return t.legs[0].subscriber.Stats().Generations > 0 }
 
 func (t *streamTurn) progress() int { return int(t.Stats().Read) }
 

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"sortition/decision/datafile"
 	"sortition/internal/kafkatest"
 	"sortition/internal/sample"
 	"sortition/pipeline"
@@ -92,19 +93,20 @@ func (c *devCmd) Run(ctx context.Context, std stdio) (err error) {
 	}
 	defer broker.Close()
 
-	logger := slog.New(slog.NewTextHandler(std.err, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	logger := slog.New(slog.NewTextHandler(std.err, &slog.HandlerOptions{Level: slog.LevelError}))
 	s, err := openStream(streamParts{
-		pipeline: pipeline.Config{
-			Settings: pipeline.Settings{Stream: "dev", DecideAll: true, Client: client},
-			Topics:   devTopics,
-		},
+		handlers: []string{pipeline.AssignActivities},
+		assign:   pipeline.Config{Settings: pipeline.Settings{Stream: "dev", DecideAll: true, Client: client}},
+		topics:   devTopics,
+		datafile: &datafile.Config{Poll: cloud.polling},
+		startup:  10 * time.Second,
 		subscriber: kafkago.SubscriberConfig{
 			Group: devGroup, MaxWait: 100 * time.Millisecond, CommitInterval: 100 * time.Millisecond,
 		},
 		producer:   kafkago.ProducerConfig{Compression: "lz4"},
 		connection: kafkago.Connection{Brokers: broker.Addrs()},
 		drain:      20 * time.Second,
-	}, cloud, logger)
+	}, logger)
 	if err != nil {
 		return err
 	}
@@ -165,7 +167,7 @@ func (c *devCmd) work(ctx context.Context, std stdio, s *stream, t *traffic) (ti
 	defer stop()
 	ended := make(chan error, 1) // capacity 1: written once, and maybe never read
 	start := time.Now()
-	go func() { ended <- s.Run(working) }()
+	go func() { ended <- s.run(working) }()
 
 	making := make(chan error, 1) // capacity 1: as above
 	goal, rate := c.Activities, float64(devIdleRate)
@@ -191,7 +193,7 @@ func (c *devCmd) work(ctx context.Context, std stdio, s *stream, t *traffic) (ti
 		case err := <-ended:
 			if ctx.Err() == nil {
 				stop()
-				return 0, errors.Join(s.why(err), unlessCanceled(<-making))
+				return 0, errors.Join(err, unlessCanceled(<-making))
 			}
 			ended <- err
 			isDone = true
@@ -200,7 +202,7 @@ func (c *devCmd) work(ctx context.Context, std stdio, s *stream, t *traffic) (ti
 	took := time.Since(start)
 	progress.end()
 	stop()
-	if err := errors.Join(unlessCanceled(<-making), s.why(<-ended)); err != nil {
+	if err := errors.Join(unlessCanceled(<-making), <-ended); err != nil {
 		return 0, err
 	}
 	return took, nil

@@ -21,11 +21,12 @@ import (
 type devCloud struct {
 	snapshot atomic.Pointer[pipeline.Snapshot]
 
-	server *emulator.Server
-	source *datafile.Poller
-	poster *sinks.Poster
-	run    *errgroup.Group
-	stop   context.CancelFunc
+	server  *emulator.Server
+	source  *datafile.Poller
+	polling datafile.PollConfig
+	poster  *sinks.Poster
+	run     *errgroup.Group
+	stop    context.CancelFunc
 }
 
 // devPolling is how soon a datafile set in the emulator comes into force.
@@ -42,10 +43,10 @@ func openDevCloud(ctx context.Context) (*devCloud, error) {
 		return nil, err
 	}
 	c := &devCloud{server: server}
-	c.source, err = datafile.NewPoller(datafile.PollConfig{
-		SDKKey: server.URLs().SDKKey, URLTemplate: server.URLs().Datafile, Interval: devPolling,
-		Options: datafile.Options{OnUpdate: c.update},
-	})
+	c.polling = datafile.PollConfig{SDKKey: server.URLs().SDKKey, URLTemplate: server.URLs().Datafile, Interval: devPolling}
+	polling := c.polling
+	polling.OnUpdate = c.update
+	c.source, err = datafile.NewPoller(polling)
 	if err == nil {
 		c.poster, err = sinks.NewPoster(sinks.PosterOptions{})
 	}

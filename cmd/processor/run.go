@@ -2,15 +2,10 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
-	"maps"
-	"slices"
 	"time"
 
 	"sortition/pipeline"
-	"sortition/pipeline/kafkago"
 )
 
 // runCmd is the stream against a Kafka that exists.
@@ -46,52 +41,36 @@ func (c *runCmd) Run(ctx context.Context, std stdio) error {
 		return usageError{configFault(c.Config, err)}
 	}
 	logger := cfg.logger(std)
-	project, err := readProject(cfg.path(cfg.Datafile.Path), cfg.Datafile.SkipValidation)
-	if err != nil {
-		return err
-	}
-	for _, key := range cfg.Decide.keys {
-		if !project.HasFlag(key) {
-			logger.Warn("the datafile has no such flag", slog.String("decide", key))
-		}
-	}
-	s, err := openStream(parts, pipeline.NewLatest(pipeline.NewSnapshot(project)), logger)
+	s, err := openStream(parts, logger)
 	if err != nil {
 		return usageError{configFault(c.Config, err)}
 	}
 	defer s.close()
-
-	logger.Info("starting", slog.String("version", version), slog.String("config", c.Config),
-		slog.String("revision", project.Revision()), slog.Int("flags", project.NumFlags()), slog.String("datafile", project.Digest()))
-	if err := awaitTopics(ctx, parts, time.Duration(cfg.StartupTimeout), logger); err != nil {
-		return err
-	}
+	logger.Info("starting", slog.String("version", version), slog.String("config", c.Config), slog.Any("handlers", parts.handlers))
 	started := time.Now()
-	err = s.why(s.Run(ctx))
-	logTotals(logger, s.Stats(), time.Since(started))
+	err = s.run(ctx)
+	if s.metrics.started.Load() {
+		s.logTotals(time.Since(started))
+	}
 	return err
 }
 
-// awaitTopics waits for everything the stream reads and writes.
-func awaitTopics(ctx context.Context, parts streamParts, timeout time.Duration, logger *slog.Logger) error {
-	t := parts.pipeline.Topics
-	partitions, err := parts.connection.Await(ctx, []string{t.Activities, t.Decisions, t.Events, t.DeadLetters}, timeout, logger)
-	var missing *kafkago.TopicMissingError
-	switch {
-	case errors.As(err, &missing):
-		return fmt.Errorf("%w\ncreate the topics, or correct topics in the configuration", err)
-	case err != nil:
-		return err
+// logTotals is the last line of each handler.
+func (s *stream) logTotals(took time.Duration) {
+	took = took.Round(time.Millisecond)
+	if s.assign != nil {
+		logTotals(s.logger, s.assign.Stats(), took)
 	}
-	var attributes []any
-	for _, name := range slices.Sorted(maps.Keys(partitions)) {
-		attributes = append(attributes, slog.Int(name, partitions[name]))
+	for _, d := range []*pipeline.Deliver{s.deliverEvents, s.deliverODP} {
+		if d != nil {
+			t := d.Stats()
+			s.logger.Info("stopped", slog.String("handler", d.Name()), slog.Duration("after", took), slog.Uint64("bodies", t.Bodies),
+				slog.Uint64("delivered", t.Delivered), slog.Uint64("refused", t.Refused), slog.Uint64("dead_letters", t.DeadLetters),
+				slog.Uint64("batches", t.Batches), slog.Uint64("repeats", t.Repeats))
+		}
 	}
-	logger.Info("topics found", slog.Group("partitions", attributes...))
-	return nil
 }
 
-// logTotals is the last line of a stream.
 func logTotals(logger *slog.Logger, s pipeline.Stats, took time.Duration) {
 	var letters []any
 	for _, reason := range pipeline.Reasons() {
@@ -99,7 +78,7 @@ func logTotals(logger *slog.Logger, s pipeline.Stats, took time.Duration) {
 			letters = append(letters, slog.Uint64(string(reason), n))
 		}
 	}
-	logger.Info("stopped", slog.Duration("after", took.Round(time.Millisecond)),
+	logger.Info("stopped", slog.String("handler", pipeline.AssignActivities), slog.Duration("after", took),
 		slog.Uint64("activities", s.Read), slog.Uint64("decided", s.Decided), slog.Uint64("dead_letters", s.Rejected()),
 		slog.Group("by_reason", letters...), slog.Uint64("decision_records", s.Records), slog.Uint64("events", s.Visitors),
 		slog.Uint64("event_batches", s.EventBodies), slog.Uint64("unknown_events", s.UnknownEvents),

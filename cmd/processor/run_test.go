@@ -115,7 +115,8 @@ func newKillRig(t *testing.T, addrs []string, n int, session time.Duration) *kil
 	require.NoError(t, os.WriteFile(r.config, fmt.Appendf(nil, `
 kafka: {brokers: ["%s"], group: "%s", session_timeout: %s}
 datafile: {path: "%s"}
-topics: {activities: "%s", decisions: "%s", events: "%s", dead_letters: "%s"}
+handlers: [assign]
+topics: {activities: "%s", decisions: "%s", events: "%s", odp_events: "", dead_letters: "%s"}
 activities: {max_batch_records: 50, commit_interval: 20ms}
 startup_timeout: 10s
 drain_timeout: 10s

@@ -1,0 +1,223 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"sortition/decision"
+	"sortition/decision/datafile"
+	"sortition/odp"
+	"sortition/pipeline"
+	"sortition/schemas"
+	"sortition/sinks"
+)
+
+// snapshotFeed is the stream's source of snapshots: the datafile in force. It is not
+// asked before there is one.
+type snapshotFeed struct {
+	current atomic.Pointer[pipeline.Snapshot]
+}
+
+var _ pipeline.SnapshotSource = (*snapshotFeed)(nil)
+
+// Snapshot is what batches that begin now are decided by.
+func (f *snapshotFeed) Snapshot() *pipeline.Snapshot { return f.current.Load() }
+
+// update makes a datafile the stream's. The datafile's source calls it before anybody
+// learns that there is a datafile, and for each one after it.
+func (s *stream) update(u datafile.Update) {
+	if s.segmenter != nil {
+		s.segmenter.update(u.New)
+	}
+	s.snapshots.current.Store(pipeline.NewSnapshot(u.New))
+}
+
+// integration is what the datafile in force says of ODP.
+func (s *stream) integration() odp.Integration {
+	if s.source == nil {
+		return odp.Integration{}
+	}
+	p := s.source.Current()
+	if p == nil {
+		return odp.Integration{}
+	}
+	host, key := p.ODP()
+	return odp.Integration{Host: host, PublicKey: key}
+}
+
+// segmenter is the stream's way to ODP's segments.
+type segmenter struct {
+	segments   *odp.Segments
+	identifier string
+	host       string // instead of the datafile's
+	policy     odp.Policy
+	timeout    time.Duration
+}
+
+var _ pipeline.Segmenter = (*segmenter)(nil)
+
+// update takes over what a datafile says of ODP.
+func (s *segmenter) update(p *decision.Project) {
+	var i odp.Integration
+	i.Host, i.PublicKey = p.ODP()
+	i.Segments = p.Segments()
+	if s.host != "" {
+		i.Host = s.host
+	}
+	s.segments.Update(context.Background(), i)
+}
+
+// Identifier names what users are asked for by.
+func (s *segmenter) Identifier() string { return s.identifier }
+
+// AppendSegments asks for the users of a micro-batch and applies the policy.
+func (s *segmenter) AppendSegments(ctx context.Context, dst []pipeline.SegmentAnswer, ids []string) ([]pipeline.SegmentAnswer, error) {
+	users := make([]odp.User, len(ids))
+	for i, id := range ids {
+		users[i] = odp.User{Value: id}
+	}
+	found, err := s.segments.Resolve(ctx, users, s.policy, s.timeout)
+	if err != nil {
+		return dst, err
+	}
+	for i := range found {
+		r := &found[i]
+		dst = append(dst, pipeline.SegmentAnswer{
+			Segments: r.Segments, IsKnown: r.Verdict == odp.DecideKnown, Code: r.Code(), IsRefused: r.Verdict == odp.Refuse,
+		})
+	}
+	return dst, nil
+}
+
+// eventEndpoint delivers event batches.
+type eventEndpoint struct {
+	poster   *sinks.Poster
+	endpoint string // instead of the records' own
+}
+
+var _ pipeline.Endpoint = (*eventEndpoint)(nil)
+
+func newEventEndpoint(p deliveryParts) (*eventEndpoint, error) {
+	poster, err := sinks.NewPoster(sinks.PosterOptions{Timeout: p.timeout, Concurrency: p.concurrency, UserAgent: "sortition/" + version})
+	if err != nil {
+		return nil, err
+	}
+	return &eventEndpoint{poster, p.endpoint}, nil
+}
+
+func (e *eventEndpoint) close() { e.poster.Close() }
+
+// Deliver posts a batch until it is accepted or refused. Behind the poster's circuit
+// breaker it waits for an endpoint that is down.
+func (e *eventEndpoint) Deliver(ctx context.Context, r *pipeline.Record) (pipeline.Delivery, error) {
+	visitors, ok := sinks.CountVisitors(r.Value)
+	if !ok {
+		return refused(r, 0, "the record is no event batch"), nil
+	}
+	to := e.endpoint
+	if to == "" {
+		to = headerOf(r, schemas.HeaderEndpoint)
+	}
+	if to == "" {
+		return refused(r, visitors, "the record has no header "+schemas.HeaderEndpoint+", and deliver.events.endpoint is not set"), nil
+	}
+	result, err := e.poster.DeliverDurably(ctx, sinks.Batch{Endpoint: to, Visitors: visitors, Body: r.Value})
+	if err != nil {
+		return pipeline.Delivery{}, err
+	}
+	d := pipeline.Delivery{Accepted: result.Delivered}
+	for _, part := range result.Refused {
+		d.Refused = append(d.Refused, pipeline.Refusal{Value: part.Batch.Body, Events: part.Batch.Visitors, Detail: part.Reason})
+	}
+	return d, nil
+}
+
+// refused is a whole record that can't be delivered.
+func refused(r *pipeline.Record, events int, why string) pipeline.Delivery {
+	return pipeline.Delivery{Refused: []pipeline.Refusal{{Value: r.Value, Events: events, Detail: why}}}
+}
+
+func headerOf(r *pipeline.Record, key string) string {
+	for i := range r.Headers {
+		if r.Headers[i].Key == key {
+			return string(r.Headers[i].Value)
+		}
+	}
+	return ""
+}
+
+// odpEndpoint delivers ODP event batches.
+type odpEndpoint struct {
+	api         *odp.REST
+	integration func() odp.Integration // of the datafile in force
+	fixed       odp.Integration        // what the configuration says instead
+	// probe is held by the one delivery that goes on while ODP is down; the others wait
+	// for it. Capacity 1.
+	probe  chan struct{}
+	isDown atomic.Bool
+}
+
+var _ pipeline.Endpoint = (*odpEndpoint)(nil)
+
+func newODPEndpoint(p deliveryParts, integration func() odp.Integration) *odpEndpoint {
+	return &odpEndpoint{
+		api: odp.NewREST(p.timeout, nil), integration: integration, fixed: odp.Integration{Host: p.endpoint, PublicKey: p.key},
+		probe: make(chan struct{}, 1),
+	}
+}
+
+func (e *odpEndpoint) close() { e.api.Close() }
+
+// Deliver posts a batch until it is accepted or refused. After a few quick tries ODP
+// counts as down: then one batch goes on trying, with growing pauses, and all others
+// wait for how it fares. Source: odp.md OD-33, OD-P11.
+func (e *odpEndpoint) Deliver(ctx context.Context, r *pipeline.Record) (pipeline.Delivery, error) {
+	events, ok := odp.CountEvents(r.Value)
+	if !ok {
+		return refused(r, 0, "the record is no ODP event batch"), nil
+	}
+	i := e.integration()
+	if e.fixed.Host != "" {
+		i.Host = e.fixed.Host
+	}
+	if e.fixed.PublicKey != "" {
+		i.PublicKey = e.fixed.PublicKey
+	}
+	if !i.IsIntegrated() {
+		return refused(r, events, odp.ErrNotIntegrated.Error()), nil
+	}
+	batch := odp.EventBatch{Host: i.Host, PublicKey: i.PublicKey, Events: events, Body: r.Value}
+	var err error
+	isQuick := !e.isDown.Load()
+	if isQuick {
+		_, err = odp.Deliver(ctx, e.api, batch, odp.DefaultAttempts)
+	}
+	if !isQuick || err != nil && odp.IsTransient(err) {
+		err = e.deliverDurably(ctx, batch)
+	}
+	switch {
+	case err == nil:
+		return pipeline.Delivery{Accepted: events}, nil
+	case ctx.Err() == nil && !odp.IsTransient(err):
+		return refused(r, events, err.Error()), nil
+	}
+	return pipeline.Delivery{}, fmt.Errorf("deliver ODP events: %w", err)
+}
+
+// deliverDurably is for the time when ODP is down.
+func (e *odpEndpoint) deliverDurably(ctx context.Context, batch odp.EventBatch) error {
+	select {
+	case e.probe <- struct{}{}:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	defer func() { <-e.probe }()
+	e.isDown.Store(true)
+	_, err := odp.Deliver(ctx, e.api, batch, 0)
+	if err == nil || !odp.IsTransient(err) {
+		e.isDown.Store(false) // it answers, whatever it thinks of the batch
+	}
+	return err
+}
