@@ -105,27 +105,37 @@ func TestKill(t *testing.T) {
 	}
 	dir := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "datafile.json"), text(t, worked(t)), 0o600))
-	start := func(round int) (*exec.Cmd, func() []string) {
-		command := exec.Command(os.Args[0])
+	// begun is closed when the child has said something for the first time, or ends.
+	start := func(round int) (command *exec.Cmd, begun <-chan struct{}, said func() []string) {
+		command = exec.Command(os.Args[0])
 		command.Env = append(os.Environ(), fmt.Sprintf("%s=%d %s %s", childVariable, round, dir, em.URLs().Events))
 		command.Stderr = os.Stderr
 		out, err := command.StdoutPipe()
 		require.NoError(t, err)
 		require.NoError(t, command.Start())
 		lines := make(chan []string, 1) // capacity 1: its one sender never waits
+		first := make(chan struct{})
 		go func() {
 			var all []string
 			for s := bufio.NewScanner(out); s.Scan(); {
-				all = append(all, s.Text())
+				if all = append(all, s.Text()); len(all) == 1 {
+					close(first)
+				}
+			}
+			if len(all) == 0 {
+				close(first)
 			}
 			lines <- all
 		}()
-		return command, func() []string { return <-lines }
+		return command, first, func() []string { return <-lines }
 	}
 
 	var acknowledged []string
 	for round := 1; round <= rounds; round++ {
-		command, lines := start(round)
+		command, begun, lines := start(round)
+		if round%3 != 0 { // else it may be killed while it starts
+			<-begun
+		}
 		time.Sleep(time.Duration(random.IntN(400)) * time.Millisecond) // nothing is waited for: any moment is a good one
 		require.NoError(t, command.Process.Kill())
 		acknowledged = append(acknowledged, lines()...)
@@ -134,7 +144,7 @@ func TestKill(t *testing.T) {
 	t.Logf("%d calls acknowledged in %d rounds; %d requests by now", len(acknowledged), rounds, em.Requests(emulator.RouteEvents))
 
 	em.ClearFaults()
-	command, lines := start(0)
+	command, _, lines := start(0)
 	lines()
 	require.NoError(t, command.Wait())
 

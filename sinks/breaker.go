@@ -10,13 +10,17 @@ import (
 // closed while the endpoint answers. When a batch has used up its quick retries
 // it opens for a pause; then one batch is let through as a probe, by one request,
 // while all others wait. A probe that is answered closes it, one that fails opens
-// it for a longer pause. Source: event-batching.md EB-P4.
+// it for a longer pause. If other batches were answered while one used up its
+// retries, the endpoint isn't down, and only that batch pauses: neither bad luck
+// nor a body that the endpoint chokes on holds up the rest.
+// Source: event-batching.md EB-P4; ADR 30.
 type breaker struct {
-	mu        sync.Mutex
-	failures  int       // in a row; 0: closed
-	until     time.Time // open until then
-	isProbing bool
-	changed   chan struct{} // closed and made anew at every change; nobody ever sends
+	mu         sync.Mutex
+	failures   int       // in a row; 0: closed
+	until      time.Time // open until then
+	answeredAt time.Time // when a batch was answered last
+	isProbing  bool
+	changed    chan struct{} // closed and made anew at every change; nobody ever sends
 }
 
 func newBreaker() *breaker { return &breaker{changed: make(chan struct{})} }
@@ -70,14 +74,17 @@ const (
 	unknown // the caller gave up
 )
 
-// leave reports the outcome, and whether it opened the breaker.
-func (b *breaker) leave(isProbe bool, o outcome, retryAfter time.Duration) (opened bool) {
+// leave reports the outcome of what was begun at a time. It tells whether that
+// opened the breaker, or whether the failure is the batch's alone.
+func (b *breaker) leave(isProbe bool, began time.Time, o outcome, retryAfter time.Duration) (opened, isAlone bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	before := b.failures
 	switch {
 	case o == answered:
-		b.failures = 0
+		b.failures, b.answeredAt = 0, time.Now()
+	case o == failed && !isProbe && b.failures == 0 && b.answeredAt.After(began):
+		isAlone = true
 	case o == failed && (isProbe || b.failures == 0):
 		// Batches that were under way when it opened don't make the pause longer.
 		opened = b.failures == 0
@@ -91,7 +98,7 @@ func (b *breaker) leave(isProbe bool, o outcome, retryAfter time.Duration) (open
 		close(b.changed)
 		b.changed = make(chan struct{})
 	}
-	return opened
+	return opened, isAlone
 }
 
 // isOpen tells whether quick retries are useless now.

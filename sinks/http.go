@@ -106,8 +106,9 @@ func (p *Poster) Deliver(ctx context.Context, b Batch) (Result, error) {
 
 // DeliverDurably is Deliver for those who have a durable queue: it goes on until
 // all of the batch is accepted or refused, or ctx ends. After the quick retries
-// the endpoint's circuit breaker opens, which holds all batches for it, and the
-// batch is tried again after growing pauses of up to 60 s.
+// the endpoint's circuit breaker opens, which holds all batches for it, unless it
+// has answered others meanwhile; the batch is tried again after growing pauses of up
+// to 60 s.
 //
 // Source: event-batching.md EB-P4.
 func (p *Poster) DeliverDurably(ctx context.Context, b Batch) (Result, error) {
@@ -182,12 +183,12 @@ func (p *Poster) postPiece(ctx context.Context, u *url.URL, body []byte, br *bre
 		return p.tryQuickly(ctx, u, body, maxAttempts, nil)
 	}
 	var last error
-	for {
+	for pauses := 0; ; {
 		isProbe, err := br.enter(ctx)
 		if err != nil {
 			return attempts, endedAfter(err, last)
 		}
-		most := maxAttempts
+		began, most := time.Now(), maxAttempts
 		if isProbe {
 			most = 1
 		}
@@ -195,16 +196,24 @@ func (p *Poster) postPiece(ctx context.Context, u *url.URL, body []byte, br *bre
 		attempts += made
 		switch {
 		case err == nil || IsPermanent(err):
-			br.leave(isProbe, answered, 0)
+			br.leave(isProbe, began, answered, 0)
 			return attempts, err
 		case ctx.Err() != nil:
-			br.leave(isProbe, unknown, 0)
+			br.leave(isProbe, began, unknown, 0)
 			return attempts, err
 		}
-		if br.leave(isProbe, failed, retryAfterOf(err)) {
+		last = err
+		opened, isAlone := br.leave(isProbe, began, failed, retryAfterOf(err))
+		if opened {
 			p.counters.breakerOpened.Add(1)
 		}
-		last = err
+		if !isAlone {
+			continue
+		}
+		pauses++
+		if ended := sleep(ctx, breakerPause(pauses, retryAfterOf(err))); ended != nil {
+			return attempts, endedAfter(ended, last)
+		}
 	}
 }
 

@@ -32,8 +32,10 @@ type OutboxOptions struct {
 	// isn't empty of others yet, and refused ones. Default 1 GiB, at least 64 KiB.
 	MaxBytes int64
 	WhenFull WhenFull
-	// Concurrency bounds the batches under way to one endpoint. They are begun in
-	// the order they were appended; with 1 they also arrive in it. Default 4.
+	// Concurrency bounds the batches under way to one endpoint, those between two
+	// attempts included: with a [Poster] it should be well above the requests at once,
+	// so that one batch's pauses cost the others nothing. They are begun in the order
+	// they were appended; with 1 they also arrive in it. Default 32.
 	Concurrency int
 	// MaxAge refuses batches that are still undelivered at that age, after at
 	// least one try. Default 0: never; a transient failure is no reason to give up.
@@ -46,7 +48,7 @@ type OutboxOptions struct {
 func (o OutboxOptions) withDefaults() OutboxOptions {
 	setDefault(&o.SyncEvery, time.Second)
 	setDefault(&o.MaxBytes, 1<<30)
-	setDefault(&o.Concurrency, 4)
+	setDefault(&o.Concurrency, 32)
 	if o.openFile == nil {
 		o.openFile = openSegmentFile
 	}
@@ -190,6 +192,7 @@ func (o *Outbox) usable() error {
 func (o *Outbox) breakDown(err error) error {
 	if o.broken == nil {
 		o.broken = fmt.Errorf("outbox can't be written any more: %w", err)
+		o.free() // whoever waits for room would wait in vain
 	}
 	return o.broken
 }

@@ -2,6 +2,7 @@ package sinks
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -164,6 +165,62 @@ func TestBreakerHoldsTheOthers(t *testing.T) {
 	})
 }
 
+// A body that the endpoint fails on, while it takes others, holds up nobody else: it
+// is tried again after pauses of its own, until it is taken.
+func TestBreakerOneBatchAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		poison := &poisoned{text: "poison", left: 4 * 3}
+		p, err := NewPoster(PosterOptions{Transport: poison})
+		require.NoError(t, err)
+		const endpoint = "http://e/"
+		done := make(chan Result, 1) // 1: the one sender never waits
+		begin := time.Now()
+		go func() {
+			result, err := p.DeliverDurably(t.Context(), Batch{Endpoint: endpoint, Visitors: 1, Body: []byte(`{"poison":1}`)})
+			if err != nil {
+				t.Error(err)
+			}
+			done <- result
+		}()
+		for range 100 { // one each 100 ms, for 10 s
+			before := time.Now()
+			result, err := p.DeliverDurably(t.Context(), Batch{Endpoint: endpoint, Visitors: 1, Body: []byte(`{}`)})
+			require.NoError(t, err)
+			require.Equal(t, Result{Delivered: 1, Attempts: 1}, result)
+			require.Zero(t, time.Since(before), "nobody waits for it")
+			time.Sleep(100 * time.Millisecond)
+		}
+		require.Equal(t, Result{Delivered: 1, Attempts: 13}, <-done)
+		// Three times the quick retries, pauses of 1, 2 and 4 s.
+		require.InDelta(t, (3*1400*time.Millisecond + 7*time.Second).Seconds(), time.Since(begin).Seconds(), 1.5)
+		stats := p.Stats()
+		require.Zero(t, stats.BreakerOpened)
+		require.Zero(t, stats.BreakersOpen)
+	})
+}
+
+// poisoned answers 500 to bodies with a text in them, a number of times.
+type poisoned struct {
+	text string
+	mu   sync.Mutex
+	left int
+}
+
+func (p *poisoned) RoundTrip(r *http.Request) (*http.Response, error) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	status := 204
+	if p.left > 0 && strings.Contains(string(body), p.text) {
+		status = 500
+		p.left--
+	}
+	return &http.Response{StatusCode: status, Header: http.Header{}, Body: http.NoBody, Request: r}, nil
+}
+
 // A probe that is given up lets another one probe.
 func TestBreakerProbeGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -171,8 +228,10 @@ func TestBreakerProbeGivenUp(t *testing.T) {
 		isProbe, err := b.enter(t.Context())
 		require.NoError(t, err)
 		require.False(t, isProbe)
-		require.True(t, b.leave(false, failed, 0))
-		require.False(t, b.leave(false, failed, 0), "open already")
+		opened, isAlone := b.leave(false, time.Now(), failed, 0)
+		require.True(t, opened && !isAlone)
+		opened, isAlone = b.leave(false, time.Now(), failed, 0)
+		require.False(t, opened || isAlone, "open already")
 		isProbe, err = b.enter(t.Context())
 		require.NoError(t, err)
 		require.True(t, isProbe)
@@ -180,11 +239,11 @@ func TestBreakerProbeGivenUp(t *testing.T) {
 		defer cancel()
 		_, err = b.enter(ctx)
 		require.ErrorIs(t, err, context.DeadlineExceeded, "one at a time")
-		b.leave(true, unknown, 0)
+		b.leave(true, time.Now(), unknown, 0)
 		isProbe, err = b.enter(t.Context())
 		require.NoError(t, err)
 		require.True(t, isProbe)
-		b.leave(true, answered, 0)
+		b.leave(true, time.Now(), answered, 0)
 		require.False(t, b.isOpen())
 	})
 }

@@ -64,8 +64,10 @@ type delivery struct {
 	reasons map[string]int64
 }
 
-// Requests under way at once.
-const deliverConcurrency = 8
+const (
+	deliverConcurrency = 8  // requests under way at once
+	deliverBatches     = 64 // batches under way at once, those between two attempts included
+)
 
 // start opens the outbox and begins to send what is in it; nil if nobody asked
 // for it. Whoever starts a delivery finishes it.
@@ -89,7 +91,7 @@ func (f *deliverFlags) start(endpoint string) (*delivery, error) {
 	}); err != nil {
 		return nil, err
 	}
-	if d.outbox, err = sinks.OpenOutbox(d.dir, sinks.OutboxOptions{Concurrency: deliverConcurrency}); err != nil {
+	if d.outbox, err = sinks.OpenOutbox(d.dir, sinks.OutboxOptions{Concurrency: deliverBatches}); err != nil {
 		return nil, err
 	}
 	d.before = d.outbox.Account()

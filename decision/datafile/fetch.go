@@ -27,17 +27,19 @@ func (p *Poller) fetch(ctx context.Context) (answer, error) {
 		if err == nil || failures > p.config.Retries || !isTransient(err) {
 			return a, err
 		}
-		if !sleep(ctx, quickRetryDelay(failures, err)) {
+		if !sleep(ctx, p.quickRetryDelay(failures, err)) {
 			return a, err
 		}
 	}
 }
 
-// quickRetryDelay is what the server asked for, otherwise 0, 0.2, 0.4, 0.8 … s.
-func quickRetryDelay(failures int, err error) time.Duration {
+// quickRetryDelay is what the server asked for, otherwise 0, 0.2, 0.4, 0.8 … s. A
+// server that asks for more than the interval, for days even, gets the interval: so
+// often it would be asked anyway, and nothing else ends the wait.
+func (p *Poller) quickRetryDelay(failures int, err error) time.Duration {
 	var status *StatusError
 	if errors.As(err, &status) && status.RetryAfter > 0 {
-		return status.RetryAfter
+		return min(status.RetryAfter, p.config.Interval)
 	}
 	if failures <= 1 {
 		return 0

@@ -108,6 +108,14 @@ func TestQuickRetries(t *testing.T) { // CF-9
 			})
 		})
 	}
+	t.Run("503 with days to wait", func(t *testing.T) { // as if it hadn't said: at the interval
+		bubble(t, PollConfig{Interval: 60 * second}, []step{{status: 503, header: after("86400")}, {status: 503, header: after("86400")}, {body: text("1", "")}},
+			func(t *testing.T, p *Poller, server *cdn) {
+				time.Sleep(130 * second)
+				assert.Equal(t, ms(60_000, 60_000), server.gaps(time.Millisecond))
+				assert.Equal(t, "1", p.Current().Revision())
+			})
+	})
 	t.Run("429 with a date", func(t *testing.T) {
 		at := time.Date(2000, 1, 1, 0, 0, 5, 0, time.UTC) // bubbles begin with the year 2000
 		bubble(t, PollConfig{}, []step{{status: 429, header: after(at.Format(http.TimeFormat))}, {body: text("1", "")}},

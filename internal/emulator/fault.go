@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -70,7 +71,7 @@ func (f *Fault) Validate() error {
 			errs = append(errs, errors.New("fault: "+message))
 		}
 	}
-	check(f.Route != "" && !strings.HasPrefix(f.Route, "/"), "the route must begin with /")
+	check(!isRoute(f.Route), fmt.Sprintf("no request of the cloud has the route %q; the routes are %v, and \"\" for all", f.Route, routes))
 	check(f.Times < 0, "times must not be negative")
 	check(!(f.Fraction >= 0 && f.Fraction <= 1), "the fraction must be from 0 to 1") // false for NaN
 	check(f.MinBytes < 0, "min_bytes must not be negative")
@@ -90,6 +91,14 @@ func (f *Fault) Validate() error {
 	check(f.Status == 0 && f.Limit == Limit{} && !f.Hang && f.Cut == CutNone && f.Body == "" && !f.BrokenJSON && f.Delay == 0 && len(f.Header) == 0 && f.RetryAfter == "",
 		"nothing would happen: give status, body, broken_json, headers, delay, hang, cut or limit")
 	return errors.Join(errs...)
+}
+
+// isRoute tells whether some request's path can begin so: a mistyped route would
+// let everything go well, silently.
+func isRoute(prefix string) bool {
+	return slices.ContainsFunc(routes, func(r Route) bool {
+		return strings.HasPrefix(string(r), prefix) || strings.HasPrefix(prefix, string(r)) && (strings.HasSuffix(string(r), "/") || prefix == string(r))
+	})
 }
 
 // hasEffect tells whether the request takes effect.

@@ -262,6 +262,9 @@ func TestFaultValidate(t *testing.T) {
 	for name, f := range map[string]emulator.Fault{
 		"nothing":         {Route: "/v1/events"},
 		"route":           {Route: "v1", Status: 500},
+		"mistyped route":  {Route: "/v1/evnts", Status: 500},
+		"longer route":    {Route: "/v1/events/more", Status: 500},
+		"admin's route":   {Route: "/admin/", Status: 500},
 		"times":           {Times: -1, Status: 500},
 		"fraction":        {Fraction: 1.5, Status: 500},
 		"fraction NaN":    {Fraction: math.NaN(), Status: 500},
@@ -281,6 +284,9 @@ func TestFaultValidate(t *testing.T) {
 	both := emulator.Fault{Times: -1, Status: 1}
 	assert.Regexp(t, "(?s)times.*status", both.Validate().Error(), "all that is wrong")
 	assert.NoError(t, (&emulator.Fault{Status: 500, Delay: time.Second, Fraction: 1}).Validate())
+	for _, route := range []string{"", "/", "/v1", "/v1/events", "/v3/", "/datafiles/KEY.json", "/datafiles/auth/KEY.json", "/predict/30002"} {
+		assert.NoError(t, (&emulator.Fault{Route: route, Status: 500}).Validate(), route)
+	}
 }
 
 // Await ends when the context does, and not before what it waits for.
