@@ -35,7 +35,7 @@ func (c *Client) openODP() error {
 	if s.fetcher == nil {
 		cfg := odp.DefaultConfig()
 		cfg.CacheSize, cfg.CacheTimeout, cfg.RequestTimeout = s.cacheSize, s.cacheTimeout, s.segmentTimeout
-		cfg.Transport, cfg.Logger = c.settings.transport, c.log
+		cfg.Transport, cfg.Logger, cfg.Fetcher = c.settings.transport, c.log, s.segmentAPI
 		if s.cache != nil {
 			cfg.Cache = s.cache
 		}
@@ -56,7 +56,7 @@ func (c *Client) openODPEvents() error {
 	cfg.Sender = odp.Sender{Name: c.settings.identity.Name, Version: c.settings.identity.Version}
 	cfg.RequestTimeout, cfg.FlushInterval = s.eventTimeout, max(s.eventFlushInterval, 0)
 	cfg.Transport, cfg.Logger, cfg.CloseTimeout = c.settings.transport, c.log, events.closeTimeout
-	cfg.OnFailure = c.odpFailed
+	cfg.OnFailure, cfg.API = c.odpFailed, s.eventAPI
 	if events.outbox != "" {
 		o := sinks.OutboxOptions{
 			Sync: events.outboxOptions.Sync, SyncEvery: events.outboxOptions.SyncEvery, MaxBytes: events.outboxOptions.MaxBytes,

@@ -3,6 +3,8 @@ package client
 import (
 	"context"
 	"time"
+
+	"sortition/odp"
 )
 
 // odpSettings are the settings of config.md section 6 that are about ODP.
@@ -10,6 +12,8 @@ type odpSettings struct {
 	isDisabled         bool
 	fetcher            SegmentFetcher
 	sender             ODPEventSender
+	segmentAPI         odp.Fetcher
+	eventAPI           odp.EventAPI
 	cache              SegmentsCache
 	cacheSize          int
 	cacheTimeout       time.Duration
@@ -72,6 +76,16 @@ func WithSegmentFetcher(f SegmentFetcher) Option { return func(s *settings) { s.
 func WithODPEventSender(sender ODPEventSender) Option {
 	return func(s *settings) { s.odp.sender = sender }
 }
+
+// WithSegmentAPI sets what asks ODP below the client's own cache, limits and circuit
+// breaker: the SDKs' ODP segment API manager. It is closed by whoever made it. Default:
+// [odp.GraphQL]. [WithSegmentFetcher] replaces both. Source: pages.md O-6.
+func WithSegmentAPI(api odp.Fetcher) Option { return func(s *settings) { s.odp.segmentAPI = api } }
+
+// WithODPEventAPI sets what posts batches of ODP events below the client's own checks,
+// batches and repetitions: the SDKs' ODP event API manager. It is closed by whoever made
+// it. Default: [odp.REST]. [WithODPEventSender] replaces both. Source: pages.md O-6.
+func WithODPEventAPI(api odp.EventAPI) Option { return func(s *settings) { s.odp.eventAPI = api } }
 
 // WithSegmentsCache sets the cache of segments; size and timeout are ignored then.
 // Source: pages.md O-5.

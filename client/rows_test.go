@@ -11,7 +11,6 @@ import (
 )
 
 // Every row of pages.md has an example, whose output is checked, that says so.
-// Those of ODP that are missing here come with the client's own ODP.
 func TestEveryRowHasAnExample(t *testing.T) {
 	names, err := filepath.Glob("example*_test.go")
 	require.NoError(t, err)
@@ -32,9 +31,9 @@ func TestEveryRowHasAnExample(t *testing.T) {
 		rows = append(rows, fmt.Sprint("I-", i+1))
 	}
 	for i := range 10 {
-		rows = append(rows, fmt.Sprint("U-", i+1))
+		rows = append(rows, fmt.Sprint("O-", i+1), fmt.Sprint("U-", i+1))
 	}
-	for _, r := range append(rows, "O-1", "O-6", "O-9", "O-10") {
+	for _, r := range rows {
 		require.True(t, tagged[r], "no example for row %s", r)
 	}
 }
