@@ -22,6 +22,9 @@ const (
 	// shortWait replaces MaxWait in a request that does not cover all partitions
 	// of its broker, so that the others need not wait for long.
 	shortWait = 10 * time.Millisecond
+	// leadersTTL is how long the leaders are believed while all goes well. Asking
+	// costs no request, but builds kafka-go's whole answer anew.
+	leadersTTL = 500 * time.Millisecond
 	// minFetchPause and maxFetchPause frame the backoff of a failing partition.
 	minFetchPause = 50 * time.Millisecond
 	maxFetchPause = 2 * time.Second
@@ -45,6 +48,9 @@ type fetcher struct {
 	answers  chan answer // capacity: the most requests there can be, so that none blocks
 	underway map[int]int // requests by broker
 	fatal    error       // why fetching has ended for good
+
+	leaders map[int32]int // who leads what, as of looked; nil: look again
+	looked  time.Time
 }
 
 // source is the fetcher's side of a lane.
@@ -132,14 +138,18 @@ func (f *fetcher) dispatch(stop context.Context, requests *sync.WaitGroup) time.
 	if len(willing) == 0 {
 		return again
 	}
-	leaders, err := f.link.leaders(stop, f.topic)
-	if stop.Err() != nil {
-		return again
+	if f.leaders == nil || now.Sub(f.looked) > leadersTTL {
+		leaders, err := f.link.leaders(stop, f.topic)
+		if stop.Err() != nil {
+			return again
+		}
+		if err != nil {
+			f.fail(willing, err)
+			return minFetchPause
+		}
+		f.leaders, f.looked = leaders, now
 	}
-	if err != nil {
-		f.fail(willing, err)
-		return minFetchPause
-	}
+	leaders := f.leaders
 	total := map[int]int{} // partitions of ours by broker
 	for _, s := range f.sources {
 		if broker, ok := leaders[s.partition]; ok {
@@ -290,6 +300,7 @@ func (f *fetcher) apply(stop context.Context, a answer) {
 // fail puts sources off, longer with every failure in a row.
 func (f *fetcher) fail(sources []*source, err error) {
 	f.stats.fetchErrors.Add(1)
+	f.leaders = nil // they may have moved
 	for _, s := range sources {
 		s.pause = min(max(2*s.pause, minFetchPause), maxFetchPause)
 		s.resume = time.Now().Add(s.pause)
