@@ -141,6 +141,17 @@ type durableQueue struct {
 	batchBytes int
 }
 
+// OutboxAccount says what became of all events ever given to the outbox: appended =
+// delivered + refused + pending. False without [WithOutbox]. It goes on telling what it
+// was at the end when the client is closed.
+func (c *Client) OutboxAccount() (account sinks.Account, ok bool) {
+	q, ok := c.processor.(*durableQueue)
+	if !ok {
+		return account, false
+	}
+	return q.outbox.Account(), true
+}
+
 // Process brings events to the disk; or to the buffer, if there is one.
 func (q *durableQueue) Process(ctx context.Context, events []UserEvent) error {
 	if q.batcher != nil {

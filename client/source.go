@@ -122,10 +122,21 @@ func (c *Client) WaitReady(ctx context.Context) error {
 	case <-c.life.closing:
 		cause = ErrClosed
 	}
-	if s, ok := c.source.(interface{ Status() datafile.Status }); ok && s.Status().Err != nil {
-		return fmt.Errorf("wait for datafile: %w: %w: %w", ErrNotReady, cause, s.Status().Err)
+	if s, ok := c.DatafileStatus(); ok && s.Err != nil {
+		return fmt.Errorf("wait for datafile: %w: %w: %w", ErrNotReady, cause, s.Err)
 	}
 	return fmt.Errorf("wait for datafile: %w: %w", ErrNotReady, cause)
+}
+
+// DatafileStatus tells how the source of datafiles is doing: when it last looked and
+// what came of it, and where the datafile in force is from, and since when. False if a
+// source of one's own doesn't say. Source: config.md CF-P3.
+func (c *Client) DatafileStatus() (status datafile.Status, ok bool) {
+	s, ok := c.source.(interface{ Status() datafile.Status })
+	if !ok {
+		return status, false
+	}
+	return s.Status(), true
 }
 
 // IsReady tells whether there is a datafile.

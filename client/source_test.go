@@ -127,6 +127,13 @@ func TestPolling(t *testing.T) {
 	require.NoError(t, err)
 	eventually(t, func() bool { return len(errs.all()) > 0 }, "error handler")
 	require.ErrorIs(t, errs.all()[0], decision.ErrUnsupportedVersion)
+	status, ok := c.DatafileStatus()
+	require.True(t, ok)
+	require.ErrorIs(t, status.Err, decision.ErrUnsupportedVersion)
+	require.Equal(t, "2", status.Revision)
+	require.Equal(t, 200, status.HTTPStatus)
+	require.Equal(t, datafile.OriginCDN, status.Origin)
+	require.Positive(t, status.Age(time.Now()))
 	require.True(t, c.NewUser("u1", nil).Decide(t.Context(), "rollout_fr").Enabled)
 	require.NoError(t, c.Close(t.Context()))
 	requests := em.Requests(emulator.RouteDatafile)
@@ -207,6 +214,11 @@ func TestOwnSource(t *testing.T) {
 	require.NoError(t, os.Rename(path+".new", path))
 	require.Equal(t, "2", (<-updates).NewRevision)
 	require.NoError(t, c.Close(t.Context()))
+	quiet, err := New(WithSource(struct{ ConfigSource }{source})) // one that doesn't tell how it is doing
+	require.NoError(t, err)
+	_, ok := quiet.DatafileStatus()
+	require.False(t, ok)
+	require.NoError(t, quiet.Close(t.Context()))
 
 	// A source that somebody else runs is only listened to.
 	shared, err := datafile.NewStatic(revision(t, "1"), datafile.Options{})
