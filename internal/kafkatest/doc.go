@@ -3,6 +3,7 @@
 // `processor dev`, and the way to a real Apache Kafka for tests.
 //
 // The fake ([Start], or [Fake] in tests) is franz-go's kfake on a loopback port.
+// [StartIn] keeps it in a folder.
 // It answers in microseconds and allows faults to be injected, but it is not
 // Kafka: it never asks a client to wait for a coordinator, for instance. So the
 // tests of the transport run a second time against a real broker when the
