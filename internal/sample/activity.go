@@ -9,10 +9,13 @@ import (
 // 2026-09-21T13:33:20Z.
 const Base int64 = 1_790_000_000_000
 
+// DefaultVisitors is the population of a Generator that is told nothing else.
+const DefaultVisitors uint32 = 5000
+
 // Options say what a Generator makes. Shares are per mille of the records.
 type Options struct {
 	// Visitors is the number of people the activities come from; few of them
-	// come often. 1 to 2^32-1; 0 means 5,000.
+	// come often. 1 to 2^32-1; 0 means DefaultVisitors.
 	Visitors uint32
 	// Pause is the mean time between two activities. 0 means 40 ms; finer than
 	// 1 ms cannot be told apart.
@@ -51,7 +54,7 @@ type Generator struct {
 // options give equal bytes.
 func NewGenerator(seed uint64, opts Options) *Generator {
 	if opts.Visitors == 0 {
-		opts.Visitors = 5000
+		opts.Visitors = DefaultVisitors
 	}
 	if opts.Pause <= 0 {
 		opts.Pause = 40 * time.Millisecond

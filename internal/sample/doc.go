@@ -12,6 +12,9 @@
 // visitor returns. Nothing is remembered, so a population of a million costs no
 // memory.
 //
+// Truth tells the segments of the whole population, also of the quarter whose
+// activities leave them to be asked for.
+//
 // A chosen share of the records is unusable, each in one of the ways that real
 // topics show; Generator.Reject tells which, so that a test can keep account:
 // read = decided + rejected.

@@ -9,14 +9,14 @@ type visitor struct {
 	city       string
 	plan       string
 	device     string
-	appVersion string // empty in the browser
-	age        int64  // 0: not known
-	loggedIn   bool   // has an account
-	domain     string // of the account's e-mail address; empty without account
-	beta       int    // 0 not known, 1 no, 2 yes
-	signedUp   int64  // ms since the epoch
-	segments   []string
-	known      bool // the segments are known, possibly to be none
+	appVersion string   // empty in the browser
+	age        int64    // 0: not known
+	loggedIn   bool     // has an account
+	domain     string   // of the account's e-mail address; empty without account
+	beta       int      // 0 not known, 1 no, 2 yes
+	signedUp   int64    // ms since the epoch
+	segments   []string // that the visitor is in
+	known      bool     // whoever makes the activities knows them; for the others ODP is to be asked
 }
 
 var (
@@ -84,7 +84,7 @@ func (v *visitor) become(seed, number uint64) {
 	v.signedUp = Base - r.between(-2, 700)*day
 	v.known = r.chance(750)
 	for _, s := range segmentShares {
-		if has := r.chance(s.perMille); has && v.known {
+		if r.chance(s.perMille) {
 			v.segments = append(v.segments, s.name)
 		}
 	}
