@@ -34,7 +34,7 @@ type Options struct {
 
 	MaxAttempts int   // attempts kept in memory; default 10,000
 	MaxBytes    int64 // of their bodies; default 64 MiB
-	MaxUUIDs    int   // event uuids that are counted one by one; default 1,000,000
+	MaxUUIDs    int   // event uuids that are counted one by one, and as many ids of ODP events; default 1,000,000
 	FileBytes   int64 // size of a file in Dir at which the next is begun; default 64 MiB
 }
 
@@ -129,6 +129,16 @@ func (e *Emulator) SDKKey() string { return e.state.firstKey() }
 // raw is not copied.
 func (e *Emulator) SeedDatafile(key string, raw []byte) error {
 	return e.state.seedDatafile(key, raw)
+}
+
+// Datafile returns what is served under a key, false if nothing is. The bytes are not
+// to be changed.
+func (e *Emulator) Datafile(key string) ([]byte, bool) {
+	d := e.state.datafile(key)
+	if d == nil {
+		return nil, false
+	}
+	return d.Raw, true
 }
 
 // SetDatafile serves another datafile under a key. It takes anything, broken text

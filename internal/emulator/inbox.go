@@ -23,7 +23,11 @@ type Counts struct {
 	// UUIDsUncounted are events beyond Options.MaxUUIDs, whose uuids weren't compared.
 	UUIDsUncounted int64                `json:"uuids_uncounted"`
 	Problems       map[sinks.Code]int64 `json:"problems"`
-	Forgotten      int64                `json:"forgotten"` // attempts no longer in memory
+	// ODPEvents are the events of accepted bodies for ODP, ODPIDs the different
+	// idempotence ids among them; beyond Options.MaxUUIDs they are not told apart.
+	ODPEvents int64 `json:"odp_events"`
+	ODPIDs    int   `json:"odp_ids"`
+	Forgotten int64 `json:"forgotten"` // attempts no longer in memory
 }
 
 // RouteCounts are the counts of one route.
@@ -46,6 +50,7 @@ type inbox struct {
 	seq       int64
 	counts    Counts
 	uuids     map[string]int
+	odpIDs    map[string]int
 	changed   chan struct{} // closed and replaced when something comes: capacity 0, nothing is sent
 }
 
@@ -80,7 +85,7 @@ func openInbox(opts Options, validator *sinks.Validator) (*inbox, error) {
 }
 
 func (b *inbox) reset() {
-	b.attempts, b.bytes, b.uuids = nil, 0, map[string]int{}
+	b.attempts, b.bytes, b.uuids, b.odpIDs = nil, 0, map[string]int{}, map[string]int{}
 	b.counts = Counts{Routes: map[Route]RouteCounts{}, Problems: map[sinks.Code]int64{}}
 }
 
@@ -139,6 +144,9 @@ func (b *inbox) keep(a *Attempt) {
 		for i := range a.Visitors {
 			b.count(&a.Visitors[i])
 		}
+		if a.Route == RouteODPEvents {
+			b.countODP(a.Body)
+		}
 	}
 	b.attempts = append(b.attempts, a)
 	b.bytes += int64(len(a.Body))
@@ -163,6 +171,25 @@ func (b *inbox) count(v *Visitor) {
 	}
 	b.uuids[v.UUID]++
 	b.counts.UUIDs = len(b.uuids)
+}
+
+// countODP counts the events of an accepted body for ODP.
+func (b *inbox) countODP(body []byte) {
+	var events []struct {
+		Data struct {
+			ID string `json:"idempotence_id"`
+		} `json:"data"`
+	}
+	if json.Unmarshal(body, &events) != nil {
+		return // a fault has made it count as accepted
+	}
+	for i := range events {
+		b.counts.ODPEvents++
+		if id := events[i].Data.ID; b.odpIDs[id] > 0 || len(b.odpIDs) < b.opts.MaxUUIDs {
+			b.odpIDs[id]++
+		}
+	}
+	b.counts.ODPIDs = len(b.odpIDs)
 }
 
 func (b *inbox) clear() error {
@@ -224,6 +251,14 @@ func (e *Emulator) UUIDs() map[string]int {
 	e.inbox.mu.Lock()
 	defer e.inbox.mu.Unlock()
 	return maps.Clone(e.inbox.uuids)
+}
+
+// ODPIDs returns how often the ODP event of each idempotence id was accepted, also of
+// bodies no longer kept.
+func (e *Emulator) ODPIDs() map[string]int {
+	e.inbox.mu.Lock()
+	defer e.inbox.mu.Unlock()
+	return maps.Clone(e.inbox.odpIDs)
 }
 
 // Counts returns the counts of now.

@@ -28,6 +28,9 @@ func (e *Emulator) SetSegments(user string, segments ...string) error {
 	return e.state.setUsers(map[string]Segments{user: {Segments: segments}})
 }
 
+// SetUsers says of many users at once what ODP knows of them.
+func (e *Emulator) SetUsers(users map[string]Segments) error { return e.state.setUsers(users) }
+
 // SetUnknown makes a user one that ODP doesn't know.
 func (e *Emulator) SetUnknown(user string) error {
 	return e.state.setUsers(map[string]Segments{user: {Unknown: true}})

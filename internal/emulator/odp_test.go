@@ -149,5 +149,8 @@ func TestODPEvents(t *testing.T) {
 	em.Script("/v3/events", 500, 500, 202)
 	assert.Equal(t, []int{500, 500, 202}, []int{send("[" + odpEvent() + "]").status, send("[" + odpEvent() + "]").status, send("[" + odpEvent() + "]").status})
 	assert.Equal(t, int64(3), em.Counts().Routes[emulator.RouteODPEvents].Accepted)
+	assert.Equal(t, int64(12), em.Counts().ODPEvents, "of accepted bodies")
+	assert.Equal(t, map[string]int{"i": 12}, em.ODPIDs())
+	assert.Equal(t, 1, em.Counts().ODPIDs)
 	assert.Empty(t, em.Received(), "those are the event endpoint's")
 }
