@@ -13,6 +13,7 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
+	"sortition/decision"
 	"sortition/schemas"
 )
 
@@ -41,7 +42,22 @@ func NewAssign(cfg Config, units Units, snapshots SnapshotSource, logger *slog.L
 	}
 	h := &Assign{cfg: cfg, units: units, snapshots: snapshots, logger: logger, counters: newCounters()}
 	h.workers.New = func() any {
-		w := &worker{Assign: h, batcher: NewEventBatcher(cfg.EventVisitors, cfg.EventBytes)}
+		w := &worker{Assign: h, batcher: NewEventBatcher(cfg.EventVisitors, cfg.EventBytes), settings: cfg.Settings}
+		if cfg.Topics.ODPEvents != "" {
+			w.odp = NewODPBatcher(cfg.ODP, cfg.EventBytes)
+		}
+		if cfg.Dedup != nil {
+			w.exposures = cfg.Dedup.NewBatch()
+		}
+		if cfg.Profiles != nil {
+			w.profiles = cfg.Profiles.newBatch()
+			env := decision.Env{}
+			if cfg.Env != nil {
+				env = *cfg.Env
+			}
+			env.Profiles = w.profiles
+			w.settings.Env = &env
+		}
 		w.renew()
 		return w
 	}
@@ -113,6 +129,9 @@ func (h *Assign) attempt(ctx context.Context, p place, batch *Batch, condemned f
 	}()
 	err = w.run(ctx, p, batch, condemned)
 	w.batcher.Recycle(w.out.bodies)
+	if w.odp != nil {
+		w.odp.Recycle(w.out.odpBodies)
+	}
 	w.out.reset()
 	h.workers.Put(w)
 	return err
@@ -128,8 +147,13 @@ type fate struct {
 // worker decides one batch at a time.
 type worker struct {
 	*Assign
-	assigner *Assigner
-	batcher  *EventBatcher
+	settings  Settings // the stream's, with this worker's profiles
+	assigner  *Assigner
+	batcher   *EventBatcher
+	odp       *ODPBatcher    // nil: ODP events are left out
+	exposures *DedupBatch    // nil: every impression is sent
+	profiles  *batchProfiles // nil: none
+
 	decoder  schemas.Decoder
 	activity schemas.Activity
 	enriched enrichment
@@ -144,7 +168,7 @@ type worker struct {
 
 // renew gives up all state that a panic may have left in pieces.
 func (w *worker) renew() {
-	w.assigner = NewAssigner(w.cfg.Settings)
+	w.assigner = NewAssigner(w.settings)
 	w.decoder = schemas.Decoder{}
 	w.activity = schemas.Activity{}
 }
@@ -159,6 +183,10 @@ func (w *worker) run(ctx context.Context, p place, batch *Batch, condemned fate)
 	}
 	snapshot := w.snapshots.Snapshot()
 	w.revision = append(w.revision[:0], snapshot.Project.Revision()...)
+	w.restart()
+	if w.profiles != nil {
+		w.profiles.reset()
+	}
 	if condemned.code == "" {
 		if err := w.enrich(ctx, batch); err != nil {
 			return err
@@ -167,8 +195,7 @@ func (w *worker) run(ctx context.Context, p place, batch *Batch, condemned fate)
 	// A panic leaves half of a record's events behind, so the batch is made again
 	// without that record. In the second pass there should be no panic left.
 	for !w.build(ctx, batch, snapshot) {
-		w.out.reset()
-		w.batcher.Flush()
+		w.restart()
 	}
 	if err := ctx.Err(); err != nil {
 		return err // given up: services asked while deciding may have answered nonsense
@@ -187,8 +214,26 @@ func (w *worker) run(ctx context.Context, p place, batch *Batch, condemned fate)
 		return fmt.Errorf("store %d outputs of %d records: %w", len(w.out.outputs), len(batch.Records), err)
 	}
 	isStored = true
+	if w.exposures != nil {
+		w.exposures.Commit()
+	}
 	w.counters.done(&w.tally, w.fates)
 	return nil
+}
+
+// restart takes back what has been made of the batch so far.
+func (w *worker) restart() {
+	w.out.reset()
+	w.batcher.Flush()
+	if w.odp != nil {
+		w.odp.Recycle(w.odp.Flush())
+	}
+	if w.exposures != nil {
+		w.exposures.Forget()
+	}
+	if w.profiles != nil {
+		w.profiles.rewind()
+	}
 }
 
 // build makes the outputs of a batch. It returns false if a record panicked that
@@ -221,6 +266,13 @@ func (w *worker) build(ctx context.Context, batch *Batch, snapshot *Snapshot) bo
 		w.tally.visitors += uint64(bodies[i].Visitors)
 	}
 	w.tally.bodies = uint64(len(bodies))
+	if w.odp != nil {
+		for _, body := range w.odp.Flush() {
+			w.out.addODPEvents(w.cfg.Topics.ODPEvents, &body, w.revision, &batch.Records[w.odp.recordOf(&body)])
+			w.tally.odpEvents += uint64(body.Events)
+			w.tally.odpBodies++
+		}
+	}
 	return true
 }
 
@@ -259,10 +311,16 @@ func (w *worker) assign(ctx context.Context, r *Record, index int) (ok bool) {
 	a.record.SegmentsError = code
 	t := &w.tally
 	t.records += uint64(w.out.addDecisions(w.cfg.Topics.Decisions, a, r, w.revision, index))
-	t.unknownEvents += uint64(a.AddEvents(w.batcher))
+	unknown, suppressed := a.AddEvents(w.batcher, w.exposures)
+	t.unknownEvents += uint64(unknown)
+	t.suppressed += uint64(suppressed)
 	t.flags += uint64(a.NumRows())
 	t.unknownFields += uint64(w.activity.Unknown)
-	t.odpEvents += uint64(len(w.activity.ODPEvents))
+	if w.odp != nil {
+		_, w.fates[index] = a.AddODPEvents(w.odp, index) // its dead letter stands beside the rest
+	} else {
+		t.odpLeftOut += uint64(len(w.activity.ODPEvents))
+	}
 	t.decided++
 	return true
 }

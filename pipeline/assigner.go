@@ -72,6 +72,7 @@ type Assigner struct {
 	ids         schemas.IDs
 	reasons     []schemas.Reason
 	impressions []decision.Impression
+	count       ordinals
 	visitor     []byte
 	activity    *schemas.Activity
 }
@@ -201,20 +202,39 @@ func (a *Assigner) AppendRow(dst []byte, i int) []byte {
 	return a.record.AppendFlatJSON(dst, i)
 }
 
-// AddEvents adds the impressions and conversions of the last activity to a
-// batch. Conversions whose event the datafile doesn't know send nothing, and
-// their number is returned. Source: events.md sections 3 and 4.
-func (a *Assigner) AddEvents(to *EventBatcher) (unknown int) {
+// AddEvents adds the impressions and conversions of the last activity to a batch.
+// Impressions that exposures knows are left out, unless it is nil; so are conversions
+// whose event the datafile doesn't know. Both are counted.
+// Source: events.md sections 3 and 4.
+func (a *Assigner) AddEvents(to *EventBatcher, exposures *DedupBatch) (unknown, suppressed int) {
 	p := a.snapshot.Project
 	a.impressions = decision.AppendImpressions(a.impressions[:0], a.decisions)
+	isList := a.activity.HasDecide && !a.activity.DecideAll
+	a.count.start(len(a.impressions))
+	ordinal := 0
 	for i := range a.impressions {
 		im := &a.impressions[i]
-		id := a.ids.Text(schemas.IDImpression, im.FlagKey, a.impressionOrdinal(i))
+		// What is left out counts: who comes after it keeps its id.
+		switch {
+		case isList:
+			ordinal = a.count.next(im.FlagKey)
+		case i > 0 && a.impressions[i-1].FlagKey == im.FlagKey: // each flag once, its impressions in a row
+			ordinal++
+		default:
+			ordinal = 0
+		}
+		if exposures != nil && exposures.IsRepeat(a.activity.UserID, im, a.record.Timestamp) {
+			suppressed++
+			continue
+		}
+		id := a.ids.Text(schemas.IDImpression, im.FlagKey, ordinal)
 		a.visitor = im.AppendVisitor(a.visitor[:0], &a.user, id, a.record.Timestamp)
 		to.Add(p, a.settings.Client, a.visitor, id)
 	}
+	a.count.start(len(a.activity.Events))
 	for i := range a.activity.Events {
 		e := &a.activity.Events[i]
+		ordinal := a.count.next(e.Key)
 		c, ok := p.Conversion(e.Key, e.Tags)
 		if !ok {
 			unknown++
@@ -224,31 +244,50 @@ func (a *Assigner) AddEvents(to *EventBatcher) (unknown int) {
 		if e.HasTimestamp {
 			at = e.Timestamp
 		}
-		ordinal := 0
-		for k := range i {
-			if a.activity.Events[k].Key == e.Key {
-				ordinal++
-			}
-		}
 		id := a.ids.Text(schemas.IDConversion, e.Key, ordinal)
 		a.visitor = c.AppendVisitor(a.visitor[:0], &a.user, id, at)
 		to.Add(p, a.settings.Client, a.visitor, id)
 	}
-	return unknown
+	return unknown, suppressed
 }
 
-// impressionOrdinal counts the impressions of the same flag before the i-th.
-// Without an explicit list of flags they can only stand next to each other.
-func (a *Assigner) impressionOrdinal(i int) int {
+// ordinals count how often each key has come before: among a few by comparing, which
+// costs nothing to begin with, among many in a map, or a hostile activity would take
+// the square of its length.
+type ordinals struct {
+	seen []string
+	many map[string]int
+}
+
+// few is what comparing is good for; most activities have fewer flags and events.
+const few = 64
+
+// start begins anew, for n keys. They are not kept beyond the next start.
+func (o *ordinals) start(n int) {
+	clear(o.seen)
+	clear(o.many)
+	o.seen = o.seen[:0]
+	switch {
+	case n <= few:
+		o.many = nil
+	case o.many == nil:
+		o.many = make(map[string]int, n)
+	}
+}
+
+func (o *ordinals) next(key string) int {
+	if o.many != nil {
+		n := o.many[key]
+		o.many[key] = n + 1
+		return n
+	}
 	n := 0
-	for k := i - 1; k >= 0; k-- {
-		switch {
-		case a.impressions[k].FlagKey == a.impressions[i].FlagKey:
+	for _, k := range o.seen {
+		if k == key {
 			n++
-		case a.activity.DecideAll || !a.activity.HasDecide:
-			return n
 		}
 	}
+	o.seen = append(o.seen, key)
 	return n
 }
 

@@ -33,6 +33,13 @@ type Config struct {
 	// Segments finds out the audience segments of users whose activities don't name
 	// them; nil: they are not known.
 	Segments Segmenter
+	// Profiles keeps users in their variations; nil: nobody is kept. (Not Env.Profiles,
+	// which costs a round trip for each activity.)
+	Profiles *Profiles
+	// Dedup leaves out impressions that were stored shortly before; nil: all are sent.
+	Dedup *Dedup
+	// ODP writes ODP events. Required with Topics.ODPEvents.
+	ODP ODPEncoder
 }
 
 func (c *Config) setDefaults() {
@@ -69,5 +76,7 @@ func (c Config) Validate() error {
 	}
 	fault(c.EventVisitors < 1 || c.EventVisitors > 1000, "EventVisitors %d is outside 1 to 1,000", c.EventVisitors)
 	fault(c.EventBytes < 1000 || c.EventBytes > DefaultBatchBytes, "EventBytes %d is outside 1,000 to 1,048,576", c.EventBytes)
+	fault(c.Topics.ODPEvents != "" && c.ODP == nil, "ODP is required with Topics.ODPEvents")
+	fault(c.Env != nil && c.Env.Profiles != nil && c.Profiles != nil, "Profiles and Env.Profiles are both given")
 	return errors.Join(faults...)
 }

@@ -14,7 +14,7 @@ const maxKeptBytes = 32 << 20
 type origin struct {
 	kind   outputKind
 	record int // index in the batch, of decisions and dead letters
-	body   int // index in outbox.bodies, of events
+	body   int // index in outbox.bodies of events, in outbox.odpBodies of ODP events
 }
 
 type outputKind uint8
@@ -22,6 +22,7 @@ type outputKind uint8
 const (
 	decisionOutput outputKind = iota
 	eventOutput
+	odpOutput
 	deadLetterOutput
 )
 
@@ -29,26 +30,28 @@ const (
 // which only grow meanwhile: one that has been outgrown stays what it was. It
 // belongs to one worker and is reused.
 type outbox struct {
-	outputs []Output
-	origins []origin // of outputs, index by index
-	bodies  []EventBody
-	bytes   []byte
-	headers []Header
+	outputs   []Output
+	origins   []origin // of outputs, index by index
+	bodies    []EventBody
+	odpBodies []ODPBody
+	bytes     []byte
+	headers   []Header
 }
 
 func (o *outbox) reset() {
 	clear(o.outputs) // what they point to is not ours to keep alive
 	clear(o.bodies)
+	clear(o.odpBodies)
 	clear(o.headers)
 	if cap(o.bytes) > maxKeptBytes {
 		*o = outbox{}
 	}
-	o.outputs, o.origins, o.bodies = o.outputs[:0], o.origins[:0], o.bodies[:0]
+	o.outputs, o.origins, o.bodies, o.odpBodies = o.outputs[:0], o.origins[:0], o.bodies[:0], o.odpBodies[:0]
 	o.bytes, o.headers = o.bytes[:0], o.headers[:0]
 }
 
 // next forgets the outputs, but not what they pointed to.
-func (o *outbox) next() { o.outputs, o.origins, o.bodies = nil, nil, nil }
+func (o *outbox) next() { o.outputs, o.origins, o.bodies, o.odpBodies = nil, nil, nil, nil }
 
 func (o *outbox) text(s string) []byte {
 	start := len(o.bytes)
@@ -106,6 +109,16 @@ func (o *outbox) addEvents(topic string, body *EventBody, r *Record) {
 	o.bodies = append(o.bodies, *body)
 	o.add(Output{Topic: topic, Value: body.Body, Headers: o.headers[start:len(o.headers):len(o.headers)], Time: r.Time},
 		origin{kind: eventOutput, body: len(o.bodies) - 1})
+}
+
+// addODPEvents adds a batch of ODP events. Where it goes, and with which key, is known
+// when it is delivered. r is the record of its first event.
+func (o *outbox) addODPEvents(topic string, body *ODPBody, revision []byte, r *Record) {
+	start := len(o.headers)
+	o.headers = append(o.headers, Header{Key: schemas.HeaderID, Value: o.text(body.ID)}, Header{Key: schemas.HeaderRevision, Value: revision})
+	o.odpBodies = append(o.odpBodies, *body)
+	o.add(Output{Topic: topic, Value: body.Body, Headers: o.headers[start:len(o.headers):len(o.headers)], Time: r.Time},
+		origin{kind: odpOutput, body: len(o.odpBodies) - 1})
 }
 
 // addDeadLetter adds a record as it came, with its reason. The time it is given up

@@ -47,20 +47,34 @@ const asGiven = -1
 // enrich finds out what the batch's activities don't say themselves.
 func (w *worker) enrich(ctx context.Context, batch *Batch) error {
 	from := w.cfg.Segments
-	if from == nil {
+	if from == nil && w.profiles == nil {
 		return nil
 	}
 	e := &w.enriched
 	e.of, e.ids, e.ends, e.users = e.of[:0], e.ids[:0], e.ends[:0], e.users[:0]
-	identifier := from.Identifier()
+	identifier := ""
+	if from != nil {
+		identifier = from.Identifier()
+	}
 	for i := range batch.Records {
 		e.of = append(e.of, asGiven)
-		if w.decode(&batch.Records[i]) != nil || w.activity.HasSegments {
+		if w.decode(&batch.Records[i]) != nil {
+			continue
+		}
+		if w.profiles != nil {
+			w.profiles.want(w.activity.UserID)
+		}
+		if from == nil || w.activity.HasSegments {
 			continue
 		}
 		e.of[i] = len(e.ends)
 		e.ids = append(e.ids, identifierOf(&w.activity, identifier)...)
 		e.ends = append(e.ends, len(e.ids))
+	}
+	if w.profiles != nil {
+		if err := w.profiles.fetch(ctx); err != nil {
+			return err
+		}
 	}
 	if len(e.ends) == 0 {
 		return nil

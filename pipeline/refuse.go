@@ -6,7 +6,7 @@ import (
 	"fmt"
 )
 
-// store stores the outbox and commits the unit. Outputs that are refused for good
+// store stores the outbox, keeps the profiles, and commits the unit. Outputs that are refused for good
 // are replaced until everything is stored: a decision record or a lone event by the
 // dead letter of its activity, an event batch of several by batches of one. Any
 // other failure, and a refused dead letter, is an error.
@@ -24,13 +24,18 @@ func (w *worker) store(ctx context.Context, unit UnitOfWork, batch *Batch) error
 			return err
 		}
 	}
+	if w.profiles != nil {
+		if err := w.profiles.flush(ctx); err != nil {
+			return err
+		}
+	}
 	return unit.Commit(ctx)
 }
 
 // replace makes the outbox hold what takes the place of refused outputs. What is
 // stored already stays stored, so the rest of a refused activity may be there.
 func (w *worker) replace(failed []FailedOutput, batch *Batch) error {
-	refused, origins, bodies := w.out.outputs, w.out.origins, w.out.bodies
+	refused, origins, bodies, odpBodies := w.out.outputs, w.out.origins, w.out.bodies, w.out.odpBodies
 	w.out.next()
 	for _, f := range failed {
 		switch o := origins[f.Index]; o.kind {
@@ -53,6 +58,18 @@ func (w *worker) replace(failed []FailedOutput, batch *Batch) error {
 			for _, one := range w.batcher.appendSingles(nil, body) {
 				w.out.addEvents(w.cfg.Topics.Events, &one, &batch.Records[w.recordOf(one.first)])
 				w.tally.bodies++
+			}
+		case odpOutput:
+			body := &odpBodies[o.body]
+			w.tally.odpBodies--
+			if body.Events == 1 {
+				w.tally.odpEvents--
+				w.condemn(w.odp.recordOf(body), "an ODP event was refused: ", f.Err, batch)
+				continue
+			}
+			for _, one := range w.odp.appendSingles(nil, body) {
+				w.out.addODPEvents(w.cfg.Topics.ODPEvents, &one, w.revision, &batch.Records[w.odp.recordOf(&one)])
+				w.tally.odpBodies++
 			}
 		}
 	}

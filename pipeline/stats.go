@@ -42,7 +42,10 @@ type Stats struct {
 	Visitors      uint64                        // impressions and conversions in them
 	UnknownEvents uint64                        // conversions of events the datafile doesn't know: nothing is sent for them
 	UnknownFields uint64                        // fields of activities that nobody asked for
-	ODPEvents     uint64                        // ODP events in activities; this stream sends none
+	Suppressed    uint64                        // impressions left out, because they were stored shortly before
+	ODPEvents     uint64                        // ODP events stored
+	ODPBodies     uint64                        // batches of them
+	ODPLeftOut    uint64                        // ODP events in activities, if there is no topic for them
 
 	SegmentsKnown   uint64 // decided activities whose segments were found out
 	SegmentsUnknown uint64 // decided activities whose segments couldn't be had
@@ -59,13 +62,13 @@ func (s *Stats) Rejected() uint64 {
 
 // tally is what one batch adds to the totals.
 type tally struct {
-	decided, records, flags, bodies, visitors, unknownEvents, unknownFields, odpEvents,
-	segmentsKnown, segmentsUnknown uint64
+	decided, records, flags, bodies, visitors, unknownEvents, unknownFields, odpEvents, odpBodies,
+	odpLeftOut, suppressed, segmentsKnown, segmentsUnknown uint64
 }
 
 type counters struct {
 	batches, repeats, read, decided, records, flags, bodies, visitors,
-	unknownEvents, unknownFields, odpEvents, segmentsKnown, segmentsUnknown atomic.Uint64
+	unknownEvents, unknownFields, odpEvents, odpBodies, odpLeftOut, suppressed, segmentsKnown, segmentsUnknown atomic.Uint64
 
 	reasons     []schemas.RejectCode // constant; deadLetters has their counts
 	deadLetters []atomic.Uint64
@@ -90,7 +93,8 @@ func (c *counters) done(t *tally, fates []fate) {
 	}{
 		{&c.decided, t.decided}, {&c.records, t.records}, {&c.flags, t.flags}, {&c.bodies, t.bodies},
 		{&c.visitors, t.visitors}, {&c.unknownEvents, t.unknownEvents}, {&c.unknownFields, t.unknownFields},
-		{&c.odpEvents, t.odpEvents}, {&c.segmentsKnown, t.segmentsKnown}, {&c.segmentsUnknown, t.segmentsUnknown}, {&c.batches, 1},
+		{&c.odpEvents, t.odpEvents}, {&c.odpBodies, t.odpBodies}, {&c.odpLeftOut, t.odpLeftOut}, {&c.suppressed, t.suppressed},
+		{&c.segmentsKnown, t.segmentsKnown}, {&c.segmentsUnknown, t.segmentsUnknown}, {&c.batches, 1},
 		// Last, so that who waits for it sees the others.
 		{&c.read, uint64(len(fates))},
 	} {
@@ -115,6 +119,7 @@ func (c *counters) stats() Stats {
 		Read: c.read.Load(), Batches: c.batches.Load(), Repeats: c.repeats.Load(), Decided: c.decided.Load(),
 		Records: c.records.Load(), Flags: c.flags.Load(), EventBodies: c.bodies.Load(), Visitors: c.visitors.Load(),
 		UnknownEvents: c.unknownEvents.Load(), UnknownFields: c.unknownFields.Load(), ODPEvents: c.odpEvents.Load(),
+		ODPBodies: c.odpBodies.Load(), ODPLeftOut: c.odpLeftOut.Load(), Suppressed: c.suppressed.Load(),
 		SegmentsKnown: c.segmentsKnown.Load(), SegmentsUnknown: c.segmentsUnknown.Load(),
 		DeadLetters: map[schemas.RejectCode]uint64{},
 	}

@@ -323,7 +323,8 @@ func (w *assignWorker) decode(file *inputFile, line *fileio.Line, data []byte) e
 // chunk, and within a chunk when they get large: both depend on the text alone,
 // so that bodies are the same for any number of workers.
 func (w *assignWorker) addEvents(lineBytes int) {
-	w.out.totals.unknownEvents += int64(w.assigner.AddEvents(w.batcher))
+	unknown, _ := w.assigner.AddEvents(w.batcher, nil)
+	w.out.totals.unknownEvents += int64(unknown)
 	const visitorBytes = 512 // without what comes from the line
 	w.unsent += (len(w.assigner.Decisions()) + len(w.activity.Events)) * (visitorBytes + lineBytes)
 	if w.unsent >= flushBytes {

@@ -111,7 +111,7 @@ func (b *bench) ready(flags int) *readyMade {
 			{Key: schemas.HeaderID, Value: []byte(assigner.Record().ID)},
 			{Key: schemas.HeaderRevision, Value: []byte(b.project.Revision())},
 		}
-		assigner.AddEvents(batcher)
+		assigner.AddEvents(batcher, nil)
 		m.records = append(m.records, r)
 		m.bytes += float64(len(r.key)+len(r.value)) / benchReady
 	}

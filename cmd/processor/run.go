@@ -82,5 +82,5 @@ func logTotals(logger *slog.Logger, s pipeline.Stats, took time.Duration) {
 		slog.Uint64("activities", s.Read), slog.Uint64("decided", s.Decided), slog.Uint64("dead_letters", s.Rejected()),
 		slog.Group("by_reason", letters...), slog.Uint64("decision_records", s.Records), slog.Uint64("events", s.Visitors),
 		slog.Uint64("event_batches", s.EventBodies), slog.Uint64("unknown_events", s.UnknownEvents),
-		slog.Uint64("odp_events_left_out", s.ODPEvents), slog.Uint64("batches", s.Batches), slog.Uint64("repeats", s.Repeats))
+		slog.Uint64("odp_events", s.ODPEvents), slog.Uint64("suppressed", s.Suppressed), slog.Uint64("batches", s.Batches), slog.Uint64("repeats", s.Repeats))
 }

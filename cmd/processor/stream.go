@@ -15,6 +15,7 @@ import (
 	"sortition/odp"
 	"sortition/pipeline"
 	"sortition/pipeline/kafkago"
+	"sortition/profiles"
 )
 
 // streamParts is all that a stream is made of.
@@ -33,6 +34,7 @@ type streamParts struct {
 	assign      pipeline.Config // without topics and services
 	segments    *segmentParts   // nil: not fetched
 	profiles    *profileParts   // nil: none
+	dedup       *dedupParts     // nil: every impression is sent
 	predictions *cmab.Config    // nil: every prediction fails
 	redis       *redis.Options
 
@@ -93,13 +95,15 @@ type stream struct {
 	legs     []leg
 	producer *kafkago.Producer
 
-	source    datafile.Source
-	archive   *datafile.Archive
-	webhook   *datafile.Webhook
-	snapshots snapshotFeed
-	redis     *redis.Client
-	segmenter *segmenter
-	predictor *cmab.Predictor
+	source        datafile.Source
+	archive       *datafile.Archive
+	webhook       *datafile.Webhook
+	snapshots     snapshotFeed
+	redis         *redis.Client
+	segmenter     *segmenter
+	predictor     *cmab.Predictor
+	profiles      *pipeline.Profiles
+	redisProfiles *profiles.Redis
 
 	assign        *pipeline.Assign
 	deliverEvents *pipeline.Deliver
@@ -203,6 +207,17 @@ func (s *stream) openServices() error {
 	}
 	var f faults
 	env := decision.Env{}
+	if p.profiles != nil {
+		f.add(s.openProfiles())
+	}
+	if d := p.dedup; d != nil {
+		dedup, err := pipeline.NewDedup(d.window, d.size)
+		f.add(err)
+		p.assign.Dedup = dedup
+	}
+	if p.topics.ODPEvents != "" {
+		p.assign.ODP = odp.Sender{Name: client.Name, Version: client.Version}
+	}
 	if p.predictions != nil {
 		config := *p.predictions
 		config.NewUUID = pipeline.PredictionID
@@ -229,6 +244,24 @@ func (s *stream) openServices() error {
 	}
 	p.assign.Env = &env
 	return errors.Join(f...)
+}
+
+func (s *stream) openProfiles() error {
+	p := s.parts.profiles
+	var store pipeline.ProfileStore
+	if p.inRedis {
+		s.redisProfiles = profiles.NewRedis(s.redis, profiles.RedisOptions{TTL: p.ttl})
+		store = s.redisProfiles
+	} else {
+		memory, err := profiles.NewMemory(p.size)
+		if err != nil {
+			return err
+		}
+		store = memory
+	}
+	s.profiles = pipeline.NewProfiles(store, p.policy)
+	s.parts.assign.Profiles = s.profiles
+	return nil
 }
 
 func (s *stream) openProducer() error {

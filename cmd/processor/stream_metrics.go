@@ -1,6 +1,7 @@
 package main
 
 import (
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -70,7 +71,9 @@ func (c streamCollector) collectAssign(g gatherer) {
 	g.count("event_batches_total", "Event batches stored.", s.EventBodies)
 	g.count("events_unknown_total", "Conversions of events that the datafile doesn't know.", s.UnknownEvents)
 	g.count("fields_unknown_total", "Fields of activities that nobody asked for.", s.UnknownFields)
-	g.count("odp_events_total", "ODP events in activities.", s.ODPEvents)
+	g.count("events_suppressed_total", "Impressions left out because they were stored shortly before.", s.Suppressed)
+	g.count("odp_events_total", "ODP events stored.", s.ODPEvents)
+	g.count("odp_batches_total", "Batches of ODP events stored.", s.ODPBodies)
 	g.count("segments_total", "Activities whose segments were asked for.", s.SegmentsKnown, "outcome", "known")
 	g.count("segments_total", "Activities whose segments were asked for.", s.SegmentsUnknown, "outcome", "unknown")
 	for _, reason := range pipeline.Reasons() {
@@ -106,6 +109,15 @@ func (c streamCollector) collectKafka(g gatherer) {
 		g.count("consumer_out_of_range_total", "Times an offset was moved by policy.", s.OutOfRange, "handler", h)
 		g.count("consumer_skipped_total", "Offsets jumped over by such moves: work lost to retention.", s.Skipped, "handler", h)
 	}
+	for _, l := range c.legs {
+		h, state := l.stage.Name(), l.subscriber.State()
+		for _, lag := range l.subscriber.Lags() {
+			g.gauge("consumer_lag", "Records of a partition of ours that are not committed.", float64(lag.Lag()), "handler", h, "topic", lag.Topic, "partition", strconv.Itoa(int(lag.Partition)))
+		}
+		g.gauge("consumer_partitions", "Partitions that are ours; none for long means that this process does nothing.", float64(state.Assigned), "handler", h)
+		g.gauge("consumer_buffered_bytes", "Memory of records that wait or are worked on.", float64(state.Buffered), "handler", h)
+		g.gauge("consumer_in_flight", "Batches being worked on.", float64(state.InFlight), "handler", h)
+	}
 	p := c.producer.Stats()
 	g.count("producer_requests_total", "Produce requests answered with success.", p.Requests)
 	g.count("producer_records_total", "Records stored.", p.Records)
@@ -125,6 +137,17 @@ func (c streamCollector) collectServices(g gatherer) {
 			g.count("segment_failures_total", "Users whose segments couldn't be had.", n, "class", class.String())
 		}
 		g.gauge("breaker_open", "Whether a service counts as down.", asNumber(s.IsOpen), "target", "odp-segments")
+	}
+	if c.profiles != nil {
+		s := c.profiles.Stats()
+		g.count("profile_lookups_total", "Users whose profile was asked for, once a batch.", s.Asked)
+		g.count("profile_hits_total", "Of those, with a profile.", s.Found)
+		g.count("profile_saves_total", "Profiles kept.", s.Saved)
+		g.count("profile_failures_total", "Profiles that could not be looked up or kept.", s.LookupFailures, "call", "lookup")
+		g.count("profile_failures_total", "Profiles that could not be looked up or kept.", s.SaveFailures, "call", "save")
+	}
+	if c.redisProfiles != nil {
+		g.count("profile_unreadable_total", "Texts in the store that are no profile.", c.redisProfiles.Unreadable())
 	}
 	if c.predictor != nil {
 		s := c.predictor.Stats()

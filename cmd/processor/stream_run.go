@@ -77,7 +77,7 @@ func (s *stream) awaitDatafile(ctx context.Context) error {
 func (s *stream) awaitTopics(ctx context.Context) error {
 	topics := s.parts.allTopics()
 	if s.parts.create != nil {
-		if err := s.parts.create.make(ctx, s.parts.connection, topics, s.parts.startup, s.logger); err != nil {
+		if err := s.parts.create.ensure(ctx, s.parts.connection, topics, &s.parts.topics, s.parts.startup, s.logger); err != nil {
 			return err
 		}
 	}

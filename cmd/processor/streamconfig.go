@@ -80,13 +80,16 @@ func defaultStreamConfig() *streamConfig {
 		Decide:      keysOrAll{all: true},
 		Layout:      "nested",
 		Events: eventsConfig{
-			BatchSize: pipeline.DefaultBatchVisitors, MaxBatchBytes: 1_000_000, Dedup: "none", DedupWindow: duration(24 * time.Hour), DedupSize: 1_000_000,
+			BatchSize: pipeline.DefaultBatchVisitors, MaxBatchBytes: 1_000_000, Dedup: "none", DedupWindow: duration(pipeline.DefaultDedupWindow), DedupSize: pipeline.DefaultDedupSize,
 		},
 		Deliver: deliverConfig{
 			Events: deliverToConfig{Timeout: duration(10 * time.Second), Concurrency: 4, MaxBatchRecords: 100},
 			ODP:    deliverToConfig{Timeout: duration(10 * time.Second), Concurrency: 4, MaxBatchRecords: 100},
 		},
-		Producer:       producerConfig{Compression: "zstd", MaxRequestBytes: 1_000_000, RetryTimeout: duration(30 * time.Second)},
+		Producer: producerConfig{
+			Compression: "zstd", MaxRequestBytes: 1_000_000, Linger: duration(5 * time.Millisecond), MaxInFlightBytes: 64 << 20,
+			RetryTimeout: duration(30 * time.Second),
+		},
 		StartupTimeout: duration(time.Minute),
 		DrainTimeout:   duration(25 * time.Second),
 		Log:            logConfig{Level: "info", Format: "text"},

@@ -25,6 +25,12 @@ type eventsConfig struct {
 	DedupSize     int      `yaml:"dedup_size"`
 }
 
+// dedupParts bound what is remembered of impressions.
+type dedupParts struct {
+	window time.Duration
+	size   int
+}
+
 func (c *streamConfig) assignParts(parts *streamParts) error {
 	var f faults
 	f.when(c.Activities.MaxBatchRecords == 0, "activities.max_batch_records must be from 1 to 100,000")
@@ -33,6 +39,7 @@ func (c *streamConfig) assignParts(parts *streamParts) error {
 	if c.Events.Dedup == "window" {
 		f.within("events.dedup_window", c.Events.DedupWindow, time.Second, 31*24*time.Hour)
 		f.when(c.Events.DedupSize < 1 || c.Events.DedupSize > 100_000_000, "events.dedup_size must be from 1 to 100,000,000")
+		parts.dedup = &dedupParts{window: time.Duration(c.Events.DedupWindow), size: c.Events.DedupSize}
 	}
 	settings, err := c.settings()
 	f.add(err)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 
@@ -33,20 +32,36 @@ type saslConfig struct {
 	Username     string `yaml:"username"`
 	Password     secret `yaml:"password"`
 	PasswordFile string `yaml:"password_file"`
+
+	TokenFile       string            `yaml:"token_file"`
+	TokenCommand    []string          `yaml:"token_command"`
+	TokenExtensions map[string]string `yaml:"token_extensions"`
+	Region          string            `yaml:"region"`
 }
 
 type topicsConfig struct {
-	Activities  string `yaml:"activities"`
-	Decisions   string `yaml:"decisions"`
-	Events      string `yaml:"events"`
-	ODPEvents   string `yaml:"odp_events"`
-	DeadLetters string `yaml:"dead_letters"`
+	Activities  string        `yaml:"activities"`
+	Decisions   string        `yaml:"decisions"`
+	Events      string        `yaml:"events"`
+	ODPEvents   string        `yaml:"odp_events"`
+	DeadLetters string        `yaml:"dead_letters"`
+	Create      *createConfig `yaml:"create"`
+}
+
+type createConfig struct {
+	Partitions        int      `yaml:"partitions"`
+	ReplicationFactor int      `yaml:"replication_factor"`
+	Retention         duration `yaml:"retention"`
+	DeadLetters       duration `yaml:"dead_letters_retention"`
+	CompactDecisions  bool     `yaml:"compact_decisions"`
 }
 
 type producerConfig struct {
-	Compression     string   `yaml:"compression"`
-	MaxRequestBytes int      `yaml:"max_request_bytes"`
-	RetryTimeout    duration `yaml:"retry_timeout"`
+	Compression      string   `yaml:"compression"`
+	MaxRequestBytes  int      `yaml:"max_request_bytes"`
+	Linger           duration `yaml:"linger"`
+	MaxInFlightBytes int      `yaml:"max_in_flight_bytes"`
+	RetryTimeout     duration `yaml:"retry_timeout"`
 }
 
 func (c *streamConfig) kafkaParts(parts *streamParts) error {
@@ -69,6 +84,11 @@ func (c *streamConfig) kafkaParts(parts *streamParts) error {
 	}
 	parts.producer = kafkago.ProducerConfig{
 		Compression: c.Producer.Compression, MaxRequestBytes: c.Producer.MaxRequestBytes, RetryTimeout: time.Duration(c.Producer.RetryTimeout),
+		Linger: time.Duration(c.Producer.Linger), MaxInFlightBytes: c.Producer.MaxInFlightBytes,
+	}
+	f.within("producer.linger", c.Producer.Linger, 0, time.Second)
+	if c.Producer.Linger == 0 {
+		parts.producer.Linger = -1 // nothing waits
 	}
 	return errors.Join(f...)
 }
@@ -80,25 +100,37 @@ func (c *streamConfig) topicParts(parts *streamParts) error {
 		Activities: t.Activities, Decisions: t.Decisions, Events: t.Events, ODPEvents: t.ODPEvents, DeadLetters: t.DeadLetters,
 	}
 	f.when(t.DeadLetters == "", "topics.dead_letters is required")
+	if n := t.Create; n != nil {
+		f.when(n.Partitions < 0 || n.ReplicationFactor < 0, "topics.create: partitions and replication_factor must not be negative; 0 is the brokers' default")
+		parts.create = &topicCreation{
+			partitions: n.Partitions, replicas: n.ReplicationFactor, retention: time.Duration(n.Retention),
+			letterRetention: time.Duration(n.DeadLetters), compactDecisions: n.CompactDecisions,
+		}
+	}
 	f.when(t.Events == "" && c.runs(pipeline.DeliverEvents), "topics.events is required for %s", pipeline.DeliverEvents)
 	f.when(t.ODPEvents == "" && c.runs(pipeline.DeliverODP), "topics.odp_events is required for %s", pipeline.DeliverODP)
 	return errors.Join(f...)
 }
 
+// sasl checks that a mechanism has what it wants; the transport checks the rest.
 func (c *streamConfig) sasl() (*kafkago.SASL, error) {
 	s := c.Kafka.SASL
 	if s == nil {
 		return nil, nil
 	}
+	mechanism := kafkago.Mechanism(strings.ToUpper(s.Mechanism))
+	out := &kafkago.SASL{
+		Mechanism: mechanism, Username: s.Username, TokenFile: c.path(s.TokenFile), TokenCommand: s.TokenCommand,
+		TokenExtensions: s.TokenExtensions, Region: s.Region,
+	}
+	if mechanism == kafkago.OAuthBearer || mechanism == kafkago.MSKIAM {
+		return out, nil
+	}
+	var f faults
 	password, err := readSecret("kafka.sasl.password", s.Password, c.path(s.PasswordFile))
-	if err == nil && s.Username == "" {
-		err = errors.New("kafka.sasl.username is required")
-	}
-	if err == nil && password == "" {
-		err = errors.New("kafka.sasl.password or kafka.sasl.password_file is required")
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%w", err)
-	}
-	return &kafkago.SASL{Mechanism: kafkago.Mechanism(strings.ToUpper(s.Mechanism)), Username: s.Username, Password: password}, nil
+	f.add(err)
+	f.when(s.Username == "", "kafka.sasl.username is required")
+	f.when(err == nil && password == "", "kafka.sasl.password or kafka.sasl.password_file is required")
+	out.Password = password
+	return out, errors.Join(f...)
 }

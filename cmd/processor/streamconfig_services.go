@@ -12,6 +12,7 @@ import (
 
 	"sortition/cmab"
 	"sortition/odp"
+	"sortition/pipeline"
 	"sortition/sinks"
 )
 
@@ -86,10 +87,10 @@ type segmentParts struct {
 
 // profileParts say where sticky profiles are kept.
 type profileParts struct {
-	inRedis   bool
-	size      int
-	ttl       time.Duration
-	keepGoing bool // decide without when the store fails
+	inRedis bool
+	size    int
+	ttl     time.Duration
+	policy  pipeline.ProfilePolicy
 }
 
 // deliveryParts say where finished bodies go.
@@ -148,11 +149,14 @@ func (c *streamConfig) profileParts(parts *streamParts) error {
 	var f faults
 	p := c.Profiles
 	f.oneOf("profiles.store", p.Store, "none", "memory", "redis")
-	f.oneOf("profiles.on_error", p.OnError, "hold", "ignore")
+	policy, err := pipeline.ParseProfilePolicy(p.OnError)
+	if err != nil {
+		f.add(fmt.Errorf("profiles.on_error: %w", err))
+	}
 	f.when(p.Store == "memory" && p.Size < 1, "profiles.size must be at least 1")
 	f.when(p.TTL < 0, "profiles.ttl must not be negative")
 	if p.Store != "none" {
-		parts.profiles = &profileParts{inRedis: p.Store == "redis", size: p.Size, ttl: time.Duration(p.TTL), keepGoing: p.OnError == "ignore"}
+		parts.profiles = &profileParts{inRedis: p.Store == "redis", size: p.Size, ttl: time.Duration(p.TTL), policy: policy}
 	}
 	return errors.Join(f...)
 }

@@ -167,7 +167,7 @@ func (s *summary) account(a *account, made int, took time.Duration) {
 	if n := a.stats.UnknownEvents; n > 0 {
 		row("conversions left out", int(n), "of events the datafile doesn't know")
 	}
-	if n := a.stats.ODPEvents; n > 0 {
+	if n := a.stats.ODPLeftOut; n > 0 {
 		row("ODP events left out", int(n), "this stream sends none")
 	}
 	faults := a.faults()
