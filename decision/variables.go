@@ -99,21 +99,48 @@ func appendInteger(dst []byte, text string) []byte {
 }
 
 // appendCompact appends JSON text without white space, numbers digit for digit.
-// Of repeated keys the last one counts, as in the SDKs.
+// Of repeated keys the last one counts, as in the SDKs. Text with a number that is
+// no finite double is null, like one with NaN (DC-P4): many readers of records
+// refuse such a number.
 func appendCompact(dst []byte, text string) []byte {
 	var b bytes.Buffer
 	if err := json.Compact(&b, []byte(text)); err != nil {
 		return append(dst, "null"...)
 	}
+	text = b.String()
 	if hasRepeatedKeys(b.Bytes()) {
 		tree, err := parseTree(b.Bytes())
 		if err == nil {
 			if clean, err := json.Marshal(tree); err == nil {
-				return append(dst, clean...)
+				text = string(clean)
 			}
 		}
 	}
-	return append(dst, b.Bytes()...)
+	if hasInfinite(text) {
+		text = "null"
+	}
+	return append(dst, text...)
+}
+
+// hasInfinite tells whether a number in valid JSON overflows a double. Integers
+// don't: they have any size.
+func hasInfinite(text string) bool {
+	if !strings.ContainsAny(text, ".eE") {
+		return false
+	}
+	d := json.NewDecoder(strings.NewReader(text))
+	d.UseNumber()
+	for {
+		token, err := d.Token()
+		if err != nil {
+			return false
+		}
+		if number, ok := token.(json.Number); ok && !isDigits(strings.TrimPrefix(number.String(), "-")) {
+			if _, err := number.Float64(); err != nil {
+				return true
+			}
+		}
+	}
 }
 
 // hasRepeatedKeys tells whether any object in valid JSON has a key twice.
