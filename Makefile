@@ -46,7 +46,7 @@ run: ## See it work: an in-process broker, ACTIVITIES (10000) sample activities,
 
 .PHONY: test
 test: ## Run the tests; needs Go and make only
-	go test ./...
+	go test -timeout 30m ./...
 
 .PHONY: build
 build: ## Build ./processor
@@ -92,7 +92,7 @@ vuln: $(GOVULNCHECK) ## Look for known vulnerabilities (fetches their database)
 
 .PHONY: race
 race: ## Run the tests, the longest in their short form, under the race detector; needs a C compiler
-	go test -race -short ./...
+	go test -race -short -timeout 30m ./...
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz target in PKG for FUZZTIME (10s)
