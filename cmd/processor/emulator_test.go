@@ -28,7 +28,7 @@ type emulatorProcess struct {
 	out, err bytes.Buffer
 }
 
-func startEmulator(t *testing.T, args ...string) *emulatorProcess {
+func startEmulator(t testing.TB, args ...string) *emulatorProcess {
 	t.Helper()
 	self, err := os.Executable()
 	require.NoError(t, err)
@@ -46,7 +46,7 @@ func startEmulator(t *testing.T, args ...string) *emulatorProcess {
 }
 
 // end sends a signal and returns the exit code, -1 for death by a signal.
-func (p *emulatorProcess) end(t *testing.T, signal os.Signal) int {
+func (p *emulatorProcess) end(t testing.TB, signal os.Signal) int {
 	t.Helper()
 	require.NoError(t, p.cmd.Process.Signal(signal))
 	_ = p.cmd.Wait() // the exit code tells
