@@ -54,8 +54,24 @@ func (b *benchBroker) name(what string) string {
 func (b *benchBroker) topic(ctx context.Context, what string, config ...string) (string, error) {
 	name := b.name(what)
 	b.topics[name] = true
-	err := kafkatest.CreateTopic(ctx, b.addrs, kafkatest.Topic{Name: name, Partitions: b.partitions}, config...)
-	return name, err
+	if err := kafkatest.CreateTopic(ctx, b.addrs, kafkatest.Topic{Name: name, Partitions: b.partitions}, config...); err != nil {
+		return "", err
+	}
+	// The metadata name a leader before it knows that it is one. The bare loops repeat
+	// nothing, so wait until it does.
+	patience, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	for {
+		_, err := b.ends(patience, name)
+		if err == nil {
+			return name, nil
+		}
+		select {
+		case <-patience.Done():
+			return "", fmt.Errorf("wait for the leaders of %s: %w", name, err)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
 }
 
 // group names a group, which is deleted at the end.
