@@ -46,8 +46,7 @@
 // (which partitions to ask which broker for, and when), decode.go (read
 // committed), offsets.go (what may be committed), position.go (where to start),
 // producer.go, queue.go and produce.go (grouping, sharing requests, sending
-// them), records.go (outputs as kafka-go
-// wants them), partitioner.go (the Java client's), publisher.go, connection.go and
+// them), records.go and encode.go (outputs as record batches), partitioner.go (the Java client's), publisher.go, connection.go and
 // security.go (one way to the cluster for everything), token.go and mskiam.go (two
 // ways to say who we are), await.go and topics.go (wait for topics, create them),
 // state.go (lag, and what a health check wants to know), errors.go (permanent or

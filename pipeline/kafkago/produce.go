@@ -1,11 +1,13 @@
 package kafkago
 
 import (
+	"bytes"
 	"fmt"
 	"log/slog"
 	"slices"
 
 	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol"
 )
 
 // send sends the batch, repeating what fails, until all is dealt with, a failure
@@ -111,21 +113,32 @@ func (b *batch) request(from, to int) error {
 	if b.ctx.Err() != nil {
 		return b.ctx.Err()
 	}
-	res, err := q.link.client.Produce(b.ctx, &kafka.ProduceRequest{
-		Topic:        q.topic,
-		Partition:    q.partition,
-		RequiredAcks: acks,
-		Compression:  p.compression,
-		Records:      a,
-	})
+	r := p.codec.take()
+	if err := a.encode(r); err != nil {
+		p.codec.giveBack(r)
+		return err
+	}
+	raw, err := r.finish()
 	if err != nil {
 		return err
 	}
+	res, err := q.link.client.RawProduce(b.ctx, &kafka.RawProduceRequest{
+		Topic:        q.topic,
+		Partition:    q.partition,
+		RequiredAcks: acks,
+		RawRecords:   protocol.RawRecordSet{Reader: bytes.NewReader(raw)},
+	})
+	if err != nil {
+		// The transport may still be reading the bytes: they are not used again.
+		return err
+	}
+	stored := r.count
+	p.codec.giveBack(r)
 	if res.Error != nil {
 		return res.Error
 	}
 	p.stats.requests.Add(1)
-	p.stats.records.Add(uint64(a.read))
+	p.stats.records.Add(uint64(stored))
 	return nil
 }
 

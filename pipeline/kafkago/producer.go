@@ -65,11 +65,11 @@ type ProducerConfig struct {
 // the partition the Java client would choose, outputs without a key to one
 // partition per call, in turn. Safe for concurrent use.
 type Producer struct {
-	cfg         ProducerConfig
-	compression kafka.Compression
-	shared      *link               // for cfg.Topics
-	budget      *semaphore.Weighted // of MaxInFlightBytes
-	running     sync.WaitGroup      // batches being sent
+	cfg     ProducerConfig
+	codec   *codec
+	shared  *link               // for cfg.Topics
+	budget  *semaphore.Weighted // of MaxInFlightBytes
+	running sync.WaitGroup      // batches being sent
 
 	mu     sync.Mutex // guards the fields below
 	topics map[string]*topicQueues
@@ -132,8 +132,9 @@ func NewProducer(cfg ProducerConfig) (*Producer, error) {
 	}
 	var faults []error
 	p := &Producer{cfg: cfg, topics: map[string]*topicQueues{}, budget: semaphore.NewWeighted(int64(cfg.MaxInFlightBytes))}
+	var compression kafka.Compression
 	if cfg.Compression != "none" {
-		if err := p.compression.UnmarshalText([]byte(cfg.Compression)); err != nil {
+		if err := compression.UnmarshalText([]byte(cfg.Compression)); err != nil {
 			faults = append(faults, fmt.Errorf("unknown compression %q (known: none, gzip, snappy, lz4, zstd)", cfg.Compression))
 		}
 	}
@@ -150,6 +151,9 @@ func NewProducer(cfg ProducerConfig) (*Producer, error) {
 		faults = append(faults, errors.New("RequestTimeout, RetryTimeout and RetryBackoff cannot be negative"))
 	}
 	var err error
+	if p.codec, err = newCodec(compression); err != nil {
+		faults = append(faults, err)
+	}
 	// No topics would mean the metadata of all of them.
 	if p.shared, err = cfg.Connection.open(append([]string{}, cfg.Topics...), cfg.RequestTimeout); err != nil {
 		faults = append(faults, err)

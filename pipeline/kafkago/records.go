@@ -1,22 +1,17 @@
 package kafkago
 
 import (
-	"bytes"
 	"io"
-
-	"github.com/segmentio/kafka-go"
 
 	"sortition/pipeline"
 )
 
-// attempt shows a range of a batch's records to kafka-go's encoder, one at a time
-// and without copying keys or values. Records whose call has left are passed over.
+// attempt encodes a range of a batch's records. Records whose call has left are passed
+// over.
 //
-// The encoder runs on a goroutine of the transport, which a cancelled request does
-// not stop. So that nobody reads outputs once their owner has them back, a call
-// that leaves awaits an encoding that has begun, and whoever made the attempt
-// releases it before the batch is settled. Encoding only fills memory, and takes
-// milliseconds.
+// So that nobody reads outputs once their owner has them back, a call that leaves
+// awaits an encoding that has begun, and whoever made the attempt releases it before
+// the batch is settled. It only fills memory, and takes milliseconds.
 type attempt struct {
 	batch    *batch
 	from, to int // records of the batch
@@ -25,15 +20,9 @@ type attempt struct {
 	started  bool
 	released bool
 
-	finished chan struct{} // closed when the last record has been encoded
+	finished chan struct{} // closed when all outputs have been copied
 
-	// Of the encoder.
-	shares  []attemptShare
-	read    int // records handed out
-	record  kafka.Record
-	key     byteReader
-	value   byteReader
-	headers []kafka.Header
+	shares []attemptShare
 }
 
 // attemptShare is the part of an attempt that comes from one call.
@@ -78,47 +67,20 @@ func (a *attempt) begin() bool {
 	return a.started
 }
 
-// ReadRecord implements kafka.RecordReader.
-func (a *attempt) ReadRecord() (*kafka.Record, error) {
-	if a.read == 0 && !a.begin() {
-		return nil, io.ErrClosedPipe
+// encode copies the records into r. Without any it is an error: nobody waits for them
+// any more.
+func (a *attempt) encode(r *recordBatch) error {
+	if !a.begin() {
+		return io.ErrClosedPipe
 	}
-	if len(a.shares) == 0 {
-		close(a.finished)
-		return nil, io.EOF
-	}
-	s := &a.shares[0]
-	o := &s.outputs[s.indexes[0]]
-	if s.indexes = s.indexes[1:]; len(s.indexes) == 0 {
-		a.shares = a.shares[1:]
-	}
-	a.read++
-	a.record = kafka.Record{Time: o.Time}
-	// An interface holding a nil *byteReader would not be nil: the record would
-	// get an empty key instead of none.
-	if o.Key != nil {
-		a.key.Reset(o.Key)
-		a.record.Key = &a.key
-	}
-	if o.Value != nil {
-		a.value.Reset(o.Value)
-		a.record.Value = &a.value
-	}
-	if len(o.Headers) > 0 {
-		a.headers = a.headers[:0]
-		for _, h := range o.Headers {
-			a.headers = append(a.headers, kafka.Header{Key: h.Key, Value: h.Value})
+	defer close(a.finished)
+	for _, s := range a.shares {
+		for _, i := range s.indexes {
+			r.add(&s.outputs[i])
 		}
-		a.record.Headers = a.headers
 	}
-	return &a.record, nil
+	return nil
 }
-
-// byteReader is a reusable kafka.Bytes. Its WriterTo, from bytes.Reader, spares
-// the encoder a copy buffer for each field.
-type byteReader struct{ bytes.Reader }
-
-func (*byteReader) Close() error { return nil }
 
 // recordOverhead bounds what a record adds to its key, value and headers on the
 // wire: six variable-length integers and the attributes.
