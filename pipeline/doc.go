@@ -1,10 +1,20 @@
-// Package pipeline is the stream: it takes micro-batches of activities from any
-// Watermill Subscriber, decides them, and stores what comes of it.
+// Package pipeline is the stream: stages that each work through the micro-batches of
+// one topic, side by side on one Watermill router.
 //
-//	activities ─▶ decode ─▶ assign ─▶ emit ─▶ store ─▶ ack
-//	                 │         │                │
-//	                 └─ rejected, panicked, ────┘
-//	                    refused: dead letter
+//	activities ─▶ Assign ─┬─▶ decisions
+//	                      ├─▶ events     ─▶ Deliver ─▶ event endpoint
+//	                      ├─▶ odp-events ─▶ Deliver ─▶ ODP
+//	                      └─▶ dead-letters ◀─ what no stage can do, with its reason
+//
+// [Assign] decodes, enriches, decides and renders:
+//
+//	decode ─▶ segments, profiles ─▶ decide ─▶ render ─▶ store ─▶ keep profiles ─▶ ack
+//	   │           │                   │                  │
+//	   └─ rejected, refused, panicked, refused by a topic ┘
+//	      : dead letter
+//
+// [Deliver] takes finished bodies to where they belong and acks when each is accepted,
+// or refused for good and a dead letter. Each stage can run in a process of its own.
 //
 // # Delivery contract
 //
@@ -35,23 +45,37 @@
 // Storing and acking are one unit of work ([UnitOfWork]), the seam at which a
 // Kafka transaction can take the place of "store, then commit".
 //
+// # What is remembered
+//
+// A batch may be made several times before it is stored: after a panic, after a failed
+// try, by the next owner of its partition. So nothing outlives it before its outputs are
+// stored: sticky profiles are kept after that and before the ack, and an impression
+// counts as shown (see [Dedup]) after the ack's cause is certain.
+//
 // # Middleware
 //
-// One, outermost: Watermill's Recoverer, which turns a panic outside of a single
-// record (a bug of ours or of a port's) into a nack. Panics of the engine over one
-// record don't get that far. There is no Retry (a nack makes the Subscriber repeat,
-// with back-off and without holding a goroutine of ours), no PoisonQueue (dead
-// letters are per record, and are stored with the batch they belong to), and no
-// Timeout (the Subscriber ends a message's context when the partition is taken
-// away).
+// Outermost first: Metrics, Retry, Recoverer (middleware.go says why in this order).
+// Retry makes a batch again a few times when its infrastructure failed; then it is
+// nacked, and the Subscriber hands it out again after its own back-off, which holds no
+// goroutine of ours. A panic over one record is recovered where it happens; one over the
+// whole batch is bisected down to its cause; the Recoverer sees what is left, which are
+// bugs of a port. There is no PoisonQueue: dead letters are per record, and are stored
+// with the batch they belong to. There is no Timeout: the Subscriber ends a message's
+// context when the partition is taken away. The circuit breakers are at the sinks, where
+// one endpoint's outage is told from another's: a delivery waits behind its breaker, so
+// its partition is held and its topic is the buffer.
 //
 // # Files
 //
-// ports.go (records, batches, producers), config.go, snapshot.go (which datafile),
-// unit.go (store and ack), pipeline.go (the router), handler.go (one micro-batch,
-// from decoding to storing), decode.go, assigner.go (decide and render, shared with
-// files), events.go (event batches), odpevents.go (ODP event batches), dedup.go
-// (impressions that need not be sent again), profiles.go (sticky profiles of a batch),
-// emit.go (outputs and where they came from), refuse.go (what happens to refused
-// outputs), stats.go.
+// ports.go (records, batches, producers), pipeline.go (the router), middleware.go,
+// metrics.go, snapshot.go (which datafile), unit.go (store and ack).
+//
+// Assigning: config.go, assign.go (one micro-batch, from decoding to storing), decode.go,
+// enrich.go (segments and profiles of a batch), profiles.go, assigner.go (decide and
+// render, shared with files), prediction.go (ids of predictions), events.go (event
+// batches), dedup.go (repeated impressions), odpevents.go (ODP event batches), emit.go
+// (outputs and where they came from), refuse.go (what happens to refused outputs),
+// stats.go.
+//
+// Delivering: deliver.go.
 package pipeline
