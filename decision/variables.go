@@ -107,40 +107,42 @@ func appendCompact(dst []byte, text string) []byte {
 	if err := json.Compact(&b, []byte(text)); err != nil {
 		return append(dst, "null"...)
 	}
-	text = b.String()
-	if hasRepeatedKeys(b.Bytes()) {
-		tree, err := parseTree(b.Bytes())
+	clean := b.Bytes()
+	if hasRepeatedKeys(clean) {
+		tree, err := parseTree(clean)
 		if err == nil {
-			if clean, err := json.Marshal(tree); err == nil {
-				text = string(clean)
+			if again, err := json.Marshal(tree); err == nil {
+				clean = again
 			}
 		}
 	}
-	if hasInfinite(text) {
-		text = "null"
+	if hasInfinite(clean) {
+		return append(dst, "null"...)
 	}
-	return append(dst, text...)
+	return append(dst, clean...)
 }
 
 // hasInfinite tells whether a number in valid JSON overflows a double. Integers
 // don't: they have any size.
-func hasInfinite(text string) bool {
-	if !strings.ContainsAny(text, ".eE") {
-		return false
-	}
-	d := json.NewDecoder(strings.NewReader(text))
-	d.UseNumber()
-	for {
-		token, err := d.Token()
-		if err != nil {
-			return false
-		}
-		if number, ok := token.(json.Number); ok && !isDigits(strings.TrimPrefix(number.String(), "-")) {
-			if _, err := number.Float64(); err != nil {
-				return true
+func hasInfinite(text []byte) bool {
+	for i := 0; i < len(text); {
+		switch c := text[i]; {
+		case c == '"':
+			i = skipString(text, i)
+		case c == '-' || c-'0' <= 9:
+			end := skipValue(text, i)
+			literal := string(text[i:end])
+			i = end
+			if !isDigits(strings.TrimPrefix(literal, "-")) {
+				if _, err := strconv.ParseFloat(literal, 64); err != nil {
+					return true
+				}
 			}
+		default:
+			i++
 		}
 	}
+	return false
 }
 
 // hasRepeatedKeys tells whether any object in valid JSON has a key twice.
