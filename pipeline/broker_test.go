@@ -35,7 +35,9 @@ type rig struct {
 	topics     pipeline.Topics
 	group      string
 	partitions int
-	inputs     map[coordinates]pipeline.Output // what was produced, by where it lies
+	// requestBytes bounds the record batches that are written; 0: the default.
+	requestBytes int
+	inputs       map[coordinates]pipeline.Output // what was produced, by where it lies
 }
 
 type coordinates struct {
@@ -75,7 +77,9 @@ func (r *rig) newOutputs(t *testing.T, unique string) {
 
 func (r *rig) producer(t *testing.T) *kafkago.Producer {
 	t.Helper()
-	p, err := kafkago.NewProducer(kafkago.ProducerConfig{Connection: kafkago.Connection{Brokers: r.addrs}, Logger: testLogger(t)})
+	p, err := kafkago.NewProducer(kafkago.ProducerConfig{
+		Connection: kafkago.Connection{Brokers: r.addrs}, Logger: testLogger(t), MaxRequestBytes: r.requestBytes,
+	})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, p.Close()) })
 	return p
@@ -127,6 +131,11 @@ type options struct {
 	producer   func(pipeline.Producer) pipeline.Producer
 }
 
+// config is that of the stage that assigns.
+func (r *rig) config() pipeline.Config {
+	return pipeline.Config{Settings: pipeline.Settings{Stream: "test", DecideAll: true, Client: testClient}, Topics: r.topics}
+}
+
 // start runs a stream over the rig's topics. The test stops it.
 func (r *rig) start(t *testing.T, o options) *stream {
 	t.Helper()
@@ -148,10 +157,7 @@ func (r *rig) start(t *testing.T, o options) *stream {
 	if o.units != nil {
 		units = o.units(units)
 	}
-	assign, err := pipeline.NewAssign(pipeline.Config{
-		Settings: pipeline.Settings{Stream: "test", DecideAll: true, Client: testClient},
-		Topics:   r.topics,
-	}, units, testSnapshots(t), testLogger(t))
+	assign, err := pipeline.NewAssign(r.config(), units, testSnapshots(t), testLogger(t))
 	require.NoError(t, err)
 	p, err := pipeline.New(pipeline.Options{Logger: testLogger(t)}, pipeline.Leg{Stage: assign, From: subscriber})
 	require.NoError(t, err)
