@@ -25,7 +25,7 @@ type benchCmd struct {
 	Datafile   string        `placeholder:"FILE" help:"Datafile to decide by. Default: a made-up one of 60 flags."`
 	Flags      []int         `placeholder:"N,..." default:"1,10,60" help:"How many flags to decide per activity, a row each (${default})."`
 	Rounds     int           `placeholder:"R" default:"3" help:"How often each row is measured; rows take turns (${default})."`
-	Rows       []string      `placeholder:"ROW,..." help:"Only these rows, and latency: copy, io/10, pipeline/10, events/10, latency."`
+	Rows       []string      `placeholder:"ROW,..." help:"Only these rows, and latency: copy, io/10, pipeline/10, events/10, delivered/10, latency."`
 	Rate       int           `placeholder:"R" default:"5000" help:"Activities a second while latency is measured (${default})."`
 	For        time.Duration `placeholder:"D" default:"10s" help:"How long latency is measured; 0s leaves it out (${default})."`
 	Memory     bool          `help:"Only stream --activities and hold the memory at the end against that after a tenth of them. Needs --brokers."`
@@ -42,6 +42,7 @@ func (benchCmd) Help() string {
     io/N          a loop over the bare Client that reads them and writes a ready-made decision record of N flags for each
     pipeline/N    the stream as "processor run" has it, deciding N flags per activity, no events
     events/N      the same with an impression per decision, stored in the events topic
+    delivered/N   the same, counted when its events have been delivered to the emulator, over HTTP
 
 then, at a fixed rate, the time from the moment an activity is due to be produced until its decision record can be read.
 Everything has acks=all and the same codec. Each figure is the median of --rounds. Allocations and memory are those of this process:

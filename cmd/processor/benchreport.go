@@ -81,7 +81,7 @@ func (b *bench) conclude(rows []*rowReport) {
 		switch made := b.ready(max(r.Flags, 1)); {
 		case r.Flags == 0:
 			r.RecordBytes = b.activityBytes()
-		case strings.HasPrefix(r.Name, "events/"):
+		case strings.HasPrefix(r.Name, "events/"), strings.HasPrefix(r.Name, "delivered/"):
 			r.RecordBytes = made.bytes + made.eventBytes
 		default:
 			r.RecordBytes = made.bytes
@@ -150,7 +150,7 @@ func (r *benchReport) write(w io.Writer) {
 			fmt.Fprintf(w, "%-14s %10s %7s %9.0f %8.0f %8s %8s %8.1f %8.1f %10s\n", row.Name, thousands(int(row.Rate)),
 				fmt.Sprintf("±%.0f %%", 100*row.spread()), row.RecordBytes, row.MBPerSecond, times(row.OfCopy), times(row.OfLoop), row.CPU, row.Allocs, megabytes(row.PeakRSS))
 		}
-		fmt.Fprintf(w, "\nmedians of %d rounds by turns; B written, cpu and allocs per activity; MB/s read and written, uncompressed", s.Rounds)
+		fmt.Fprintf(w, "\nmedians of %d rounds by turns; B written, cpu and allocs per activity; MB/s read and written, uncompressed;\ndelivered: cpu, allocs and RSS include the emulator's", s.Rounds)
 		if s.IsInProcess {
 			fmt.Fprint(w, ";\ncpu, allocs and RSS include the broker's")
 		}

@@ -75,6 +75,9 @@ func (b *bench) rows() []*benchRow {
 	add("events", flags, min(1, 2.5/float64(flags)), func(ctx context.Context, _ []int64) (contender, error) {
 		return b.openStream(ctx, flags, true)
 	})
+	add("delivered", flags, min(0.25, 0.5/float64(flags)), func(ctx context.Context, _ []int64) (contender, error) {
+		return b.openDelivered(ctx, flags)
+	})
 	return rows
 }
 
@@ -121,7 +124,7 @@ type streamTurn struct {
 }
 
 // openStream makes the stream as `processor run` would, with its defaults.
-func (b *bench) openStream(ctx context.Context, flags int, withEvents bool) (*streamTurn, error) {
+func (b *bench) openStream(ctx context.Context, flags int, withEvents bool, change ...func(*streamParts)) (*streamTurn, error) {
 	cfg := defaultStreamConfig()
 	cfg.Kafka.Brokers, cfg.Kafka.Group = b.broker.addrs, b.broker.group("group")
 	cfg.Producer.Compression = b.Codec
@@ -142,6 +145,9 @@ func (b *bench) openStream(ctx context.Context, flags int, withEvents bool) (*st
 	}
 	parts.datafile = &datafile.Config{Poll: datafile.PollConfig{Datafile: b.snapshot.Project.Datafile()}}
 	parts.assign.Settings = b.settings(flags, withEvents)
+	for _, f := range change {
+		f(&parts)
+	}
 	s, err := openStream(parts, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return nil, err
@@ -215,8 +221,8 @@ func (b *bench) turn(ctx context.Context, row *benchRow, share float64) (turnRep
 			err = fmt.Errorf("BUG: %d records stored instead of %d", stored, n)
 		}
 	}
-	if s, ok := c.(*streamTurn); ok && err == nil && s.rejected() > 0 {
-		err = errors.New("BUG: the sample was refused")
+	if s, ok := c.(interface{ rejected() uint64 }); ok && err == nil && s.rejected() > 0 {
+		err = errors.New("BUG: the sample, or an event of it, was refused")
 	}
 	return t, errors.Join(err, b.broker.drop(context.WithoutCancel(ctx), topics...))
 }
