@@ -58,7 +58,11 @@ func (c *checkCmd) Run(ctx context.Context, std stdio) error {
 	if err != nil {
 		return err
 	}
-	report := checkReport{Datafile: c.Datafile, Faults: []decision.Fault{}, Warnings: []decision.Fault{}}
+	name := c.Datafile
+	if name == fileio.Stdin {
+		name = "standard input"
+	}
+	report := checkReport{Datafile: name, Faults: []decision.Fault{}, Warnings: []decision.Fault{}}
 	p, err := decision.Compile(raw, compileOptions(c.SkipValidation)...)
 	var faulty *decision.DatafileError
 	switch {
