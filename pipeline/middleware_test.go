@@ -5,6 +5,7 @@ import (
 	"errors"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/prometheus/client_golang/prometheus"
@@ -56,7 +57,7 @@ func labelOf(m *dto.Metric, name string) string {
 
 // Metrics is outermost: a message that needed three tries is one message. Retry is
 // around the Recoverer: it sees a panic as an error, and leaves it alone.
-func TestOrderOfMiddleware(t *testing.T) {
+func TestTrapW08OrderOfMiddleware(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		registry := prometheus.NewRegistry()
 		metrics, err := NewMetrics(registry)
@@ -106,4 +107,17 @@ func TestPipelineIsChecked(t *testing.T) {
 	_, err = New(Options{CloseTimeout: -1}, Leg{Stage: stage}, Leg{Stage: stage})
 	require.ErrorContains(t, err, "CloseTimeout")
 	require.ErrorContains(t, err, "twice")
+}
+
+// Retry sleeps in the handler, whose partition waits and may be asked for: all its
+// pauses together are far below the time a revoked partition is given to finish.
+func TestTrapW09RetryPausesAreShort(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, tries := chained(t, Options{}, func(int) error { return errTransport })
+		start := time.Now()
+		_, err := h(messageOf(records("x")))
+		require.ErrorIs(t, err, errTransport)
+		assert.Equal(t, 3, *tries)
+		assert.Less(t, time.Since(start), 3*time.Second, "the default RevokeBudget is 20 s")
+	})
 }

@@ -142,15 +142,15 @@ func TestRunDoesAllOfIt(t *testing.T) {
 		assert.Positive(t, r.metric("sortition_profile_saves_total"))
 		assert.Positive(t, r.metric("sortition_dead_letters_total"))
 		assert.Zero(t, r.metric("sortition_segments_total{outcome=\"unknown\"}"))
-		assert.EqualValues(t, 9, r.metric("sortition_consumer_partitions"), "three stages, three partitions each")
+		assert.Equal(t, 9, int(r.metric("sortition_consumer_partitions")), "three stages, three partitions each")
 		assert.Zero(t, r.metric("sortition_breaker_open"))
 		delivered, odpEvents := r.metric("sortition_events_total"), r.metric("sortition_odp_events_total")
 		require.NoError(t, c.Process.Signal(syscall.SIGTERM))
 		require.NoError(t, c.wait(t), c.output.String())
 
 		counts := r.cloud.Counts()
-		assert.EqualValues(t, delivered, counts.UUIDs)
-		assert.EqualValues(t, odpEvents, counts.ODPIDs)
+		assert.Equal(t, int(delivered), counts.UUIDs)
+		assert.Equal(t, int(odpEvents), counts.ODPIDs)
 		truth := map[string][]string{}
 		for user, segments := range sample.Truth(wholeSeed, sample.DefaultOptions().Visitors) {
 			truth[user] = segments
