@@ -66,12 +66,14 @@ func TestSoak(t *testing.T) {
 	var sent, known, unknown, refused, stale, mostGoroutines, mostHeap atomic.Int64
 	var batches sync.WaitGroup
 	slots := make(chan struct{}, 128) // capacity: micro-batches under way, which bounds a stream too
-	ticker := time.NewTicker(time.Second * batch / time.Duration(soakRate(t)))
-	defer ticker.Stop()
+	every := time.Second * batch / time.Duration(soakRate(t))
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	begin := time.Now()
 	end := begin.Add(soakTime(t))
 	for n := 0; time.Now().Before(end); n++ {
-		<-ticker.C
+		timer.Reset(time.Until(begin.Add(time.Duration(n) * every))) // what was held up is made up for
+		<-timer.C
 		slots <- struct{}{}
 		p := Policy(n % 4)
 		users := make([]User, batch)
