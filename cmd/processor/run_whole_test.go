@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -19,9 +20,11 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"sortition/decision/datafile"
 	"sortition/examples"
 	"sortition/internal/emulator"
 	"sortition/internal/sample"
+	"sortition/odp"
 	"sortition/pipeline"
 	"sortition/pipeline/kafkago"
 )
@@ -219,4 +222,20 @@ func TestHandlersRunApart(t *testing.T) {
 		assert.Contains(t, events.output.String(), "handler=deliver-events")
 		assert.NotContains(t, events.output.String(), "handler=assign")
 	})
+}
+
+// A datafile that is there from the start tells the parts opened after it, too.
+func TestGivenDatafileReachesSegments(t *testing.T) {
+	cfg := defaultStreamConfig()
+	cfg.Kafka.Brokers, cfg.Datafile.Path = []string{"127.0.0.1:1"}, "(given below)"
+	cfg.Segments.Fetch, cfg.Segments.Host = true, "http://127.0.0.1:1"
+	parts, err := cfg.parts()
+	require.NoError(t, err)
+	parts.datafile = &datafile.Config{Poll: datafile.PollConfig{Datafile: examples.Datafile()}}
+	s, err := openStream(parts, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	defer s.close()
+	answers, err := s.segmenter.AppendSegments(t.Context(), nil, []string{"u"})
+	require.NoError(t, err)
+	require.Equal(t, []pipeline.SegmentAnswer{{Code: odp.NetworkError.String()}}, answers, "it asks, where it is told to")
 }

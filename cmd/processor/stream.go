@@ -239,6 +239,9 @@ func (s *stream) openServices() error {
 		if err == nil {
 			s.segmenter = &segmenter{segments: segments, identifier: config.UserKey, host: p.segments.host, policy: p.segments.policy, timeout: p.segments.timeout}
 			p.assign.Segments = s.segmenter
+			if s.source != nil && s.source.Current() != nil { // a datafile that was given is in force already
+				s.segmenter.update(s.source.Current())
+			}
 			s.onClose(segments.Close)
 		}
 	}

@@ -208,7 +208,7 @@ func (d *deliverer) await(abandon context.Context, l *lane, msg *message.Message
 			}
 		case <-stalled.C:
 			d.stats.stalled.Add(1)
-			d.cfg.Logger.Error("batch is neither acked nor nacked: its handler may be stuck", l.where(),
+			d.cfg.Logger.Error("batch is neither acked nor nacked: its handler is stuck, or waits for something that is away", l.where(),
 				slog.Duration("for", d.cfg.StallAfter))
 		}
 	}
