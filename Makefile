@@ -150,6 +150,10 @@ bench: ## Run the benchmarks of PKG and write them to docs/bench/ (BENCH, BENCHT
 bench-compare: $(BENCHSTAT) ## Compare the working tree with revision BASE (HEAD), run by turns
 	BENCH='$(BENCH)' BENCHTIME=$(BENCHTIME) COUNT=$(COUNT) BENCHSTAT=$(BENCHSTAT) scripts/bench-compare.sh $(BASE) $(PKG)
 
+.PHONY: bench-stream
+bench-stream: ## Measure the stream on a real Kafka (that of SORTITION_KAFKA, or a fresh one) and write docs/bench/stream.txt
+	@scripts/bench-stream.sh
+
 ##@ Other
 
 .PHONY: readme

@@ -8,7 +8,6 @@ import (
 	"runtime"
 	"runtime/debug"
 	"slices"
-	"sync"
 	"sync/atomic"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -26,7 +25,7 @@ type Assign struct {
 	snapshots SnapshotSource
 	logger    *slog.Logger
 	counters  *counters
-	workers   sync.Pool
+	spare     spareWorkers
 	running   atomic.Int64 // calls of Handle under way
 }
 
@@ -41,27 +40,30 @@ func NewAssign(cfg Config, units Units, snapshots SnapshotSource, logger *slog.L
 		logger = slog.New(slog.DiscardHandler)
 	}
 	h := &Assign{cfg: cfg, units: units, snapshots: snapshots, logger: logger, counters: newCounters()}
-	h.workers.New = func() any {
-		w := &worker{Assign: h, batcher: NewEventBatcher(cfg.EventVisitors, cfg.EventBytes), settings: cfg.Settings}
-		if cfg.Topics.ODPEvents != "" {
-			w.odp = NewODPBatcher(cfg.ODP, cfg.EventBytes)
-		}
-		if cfg.Dedup != nil {
-			w.exposures = cfg.Dedup.NewBatch()
-		}
-		if cfg.Profiles != nil {
-			w.profiles = cfg.Profiles.newBatch()
-			env := decision.Env{}
-			if cfg.Env != nil {
-				env = *cfg.Env
-			}
-			env.Profiles = w.profiles
-			w.settings.Env = &env
-		}
-		w.renew()
-		return w
-	}
 	return h, nil
+}
+
+// newWorker makes a worker with empty buffers.
+func (h *Assign) newWorker() *worker {
+	cfg := &h.cfg
+	w := &worker{Assign: h, batcher: NewEventBatcher(cfg.EventVisitors, cfg.EventBytes), settings: cfg.Settings}
+	if cfg.Topics.ODPEvents != "" {
+		w.odp = NewODPBatcher(cfg.ODP, cfg.EventBytes)
+	}
+	if cfg.Dedup != nil {
+		w.exposures = cfg.Dedup.NewBatch()
+	}
+	if cfg.Profiles != nil {
+		w.profiles = cfg.Profiles.newBatch()
+		env := decision.Env{}
+		if cfg.Env != nil {
+			env = *cfg.Env
+		}
+		env.Profiles = w.profiles
+		w.settings.Env = &env
+	}
+	w.renew()
+	return w
 }
 
 // Name is the name of the handler.
@@ -117,9 +119,9 @@ const panicDetail = "working on this record panicked; the log has the stack"
 // attempt does a batch with a worker of its own. condemned, if it has a code, is the
 // fate of all its records.
 func (h *Assign) attempt(ctx context.Context, p place, batch *Batch, condemned fate) (err error) {
-	w, ok := h.workers.Get().(*worker)
-	if !ok {
-		panic("BUG: the pool holds something else")
+	w := h.spare.take()
+	if w == nil {
+		w = h.newWorker()
 	}
 	defer func() {
 		if cause := recover(); cause != nil { // the worker is not used again
@@ -133,7 +135,7 @@ func (h *Assign) attempt(ctx context.Context, p place, batch *Batch, condemned f
 		w.odp.Recycle(w.out.odpBodies)
 	}
 	w.out.reset()
-	h.workers.Put(w)
+	h.spare.giveBack(w)
 	return err
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -257,6 +258,23 @@ func TestWorkersForgetTheLastBatch(t *testing.T) {
 
 // The same activities give the same decisions and events, however fetches cut
 // them into batches.
+// A worker's buffers are megabytes: growing them anew after each garbage collection
+// would bring on the next one.
+func TestWorkersOutliveAGarbageCollection(t *testing.T) {
+	h := newTestAssign(t, &store{})
+	require.NoError(t, h.Handle(messageOf(records(`{"user_id":"u"}`))))
+	runtime.GC()
+	runtime.GC()
+	w := h.spare.take()
+	require.NotNil(t, w)
+	require.Greater(t, cap(w.out.bytes), 100)
+	require.Nil(t, h.spare.take())
+	for range 1000 { // and no more are kept than can be at work
+		h.spare.giveBack(h.newWorker())
+	}
+	require.Len(t, h.spare.idle, 2*runtime.GOMAXPROCS(0))
+}
+
 func TestBatchBoundariesDoNotShow(t *testing.T) {
 	whole, pieces := &store{}, &store{}
 	b := sampleBatch(t, 500, 20)

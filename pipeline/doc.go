@@ -75,7 +75,7 @@
 // render, shared with files), prediction.go (ids of predictions), events.go (event
 // batches), dedup.go (repeated impressions), odpevents.go (ODP event batches), emit.go
 // (outputs and where they came from), refuse.go (what happens to refused outputs),
-// stats.go.
+// spare.go (workers between batches), stats.go.
 //
 // Delivering: deliver.go.
 package pipeline

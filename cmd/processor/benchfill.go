@@ -125,7 +125,12 @@ func (b *bench) ready(flags int) *readyMade {
 // settings are how a row's activities are decided: by flags spread over the
 // datafile, with or without impressions.
 func (b *bench) settings(flags int, withEvents bool) pipeline.Settings {
-	s := pipeline.Settings{Stream: "bench", Decide: b.flagKeys(flags), Client: client}
+	s := pipeline.Settings{Stream: "bench", Client: client}
+	if flags == b.project.NumFlags() {
+		s.DecideAll = true
+	} else {
+		s.Decide = b.flagKeys(flags)
+	}
 	if !withEvents {
 		s.Options = decision.DisableDecisionEvent
 	}

@@ -197,8 +197,13 @@ func (b *recordBatch) compressLZ4() error {
 type codec struct {
 	compression kafka.Compression
 	zstd        *zstd.Encoder // safe for concurrent use by EncodeAll
-	spare       sync.Pool     // of *recordBatch
+
+	mu    sync.Mutex // guards spare
+	spare []*recordBatch
 }
+
+// maxSpare bounds the batches kept for later: more are seldom encoded at once.
+const maxSpare = 16
 
 func newCodec(c kafka.Compression) (*codec, error) {
 	k := &codec{compression: c}
@@ -211,19 +216,31 @@ func newCodec(c kafka.Compression) (*codec, error) {
 			return nil, fmt.Errorf("prepare zstd: %w", err)
 		}
 	}
-	k.spare.New = func() any { return &recordBatch{codec: k} }
 	return k, nil
 }
 
-// take returns an empty batch.
+// take returns an empty batch. Those that were given back are kept also over a garbage
+// collection, which growing their buffers again would bring on.
 func (k *codec) take() *recordBatch {
-	b, ok := k.spare.Get().(*recordBatch)
-	if !ok {
-		panic("BUG: the pool holds something else")
+	var b *recordBatch
+	k.mu.Lock()
+	if last := len(k.spare) - 1; last >= 0 {
+		b, k.spare[last] = k.spare[last], nil
+		k.spare = k.spare[:last]
+	}
+	k.mu.Unlock()
+	if b == nil {
+		b = &recordBatch{codec: k}
 	}
 	b.reset(time.Now())
 	return b
 }
 
 // giveBack takes a batch back that nobody reads any more.
-func (k *codec) giveBack(b *recordBatch) { k.spare.Put(b) }
+func (k *codec) giveBack(b *recordBatch) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if len(k.spare) < maxSpare {
+		k.spare = append(k.spare, b)
+	}
+}
