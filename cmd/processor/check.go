@@ -7,22 +7,28 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"sortition/decision"
 	"sortition/internal/fileio"
 )
 
 type checkCmd struct {
-	Datafile       string `placeholder:"FILE" help:"The datafile to check; - is standard input."`
-	Events         string `placeholder:"FILE" help:"Event bodies to check instead, one a line, as assign --events writes them; against the datafile if one is given. - is standard input."`
-	SkipValidation bool   `help:"Leave out the schema validation, as the SDKs' skip_json_validation does."`
-	JSON           bool   `name:"json" help:"Print JSON."`
+	Config         string        `short:"c" placeholder:"FILE" help:"The configuration of a stream to check, with its datafile if that is a file."`
+	Connect        bool          `help:"With -c: also try what the stream will talk to: brokers, topics, datafile, endpoints, Redis. Nothing is changed there."`
+	Timeout        time.Duration `default:"10s" placeholder:"TIME" help:"With --connect: how long each may take (${default})."`
+	Datafile       string        `placeholder:"FILE" help:"The datafile to check; - is standard input."`
+	Events         string        `placeholder:"FILE" help:"Event bodies to check instead, one a line, as assign --events writes them; against the datafile if one is given. - is standard input."`
+	SkipValidation bool          `help:"Leave out the schema validation, as the SDKs' skip_json_validation does."`
+	JSON           bool          `name:"json" help:"Print JSON."`
 }
 
 // Help is shown by --help.
 func (checkCmd) Help() string {
 	return `Examples:
 
+    processor check -c sortition.yaml
+    processor check -c sortition.yaml --connect
     processor check --datafile d.json
     processor check --datafile d.json --json | jq .faults
     curl -s https://cdn.optimizely.com/datafiles/KEY.json | processor check --datafile -
@@ -30,6 +36,13 @@ func (checkCmd) Help() string {
 
 A datafile that can be used gives a summary, with warnings about what is odd in it, and exit code 0. Otherwise every fault is
 listed with its JSON path, and the exit code is 1.
+
+A configuration is looked through whole: unknown keys, values, files that are missing, what doesn't go together, and the datafile if it
+is a file. Each fault has its line and column. Warnings don't change the exit code. With --connect, everything the stream will talk to
+is tried at the same time, and what doesn't answer makes the exit code 1: each bootstrap broker and each the cluster names, with TLS and
+credentials; topics; the coordinators of the groups; the datafile, fetched; ODP, asked for the segments of a user who doesn't exist;
+Redis, pinged; the endpoints of events and predictions, by a HEAD request, which makes neither an event nor a prediction. It writes
+nothing anywhere. Secrets are not shown.
 
 The event endpoint accepts whatever it is sent and sorts it out later, out of sight. --events tells beforehand what would be lost:
 what breaks the schema, ids that are missing or not the datafile's, uuids used twice, timestamps in the future, conversions from before
@@ -44,15 +57,27 @@ type checkReport struct {
 	Faults   []decision.Fault  `json:"faults"`
 	Warnings []decision.Fault  `json:"warnings"`
 	Summary  *decision.Summary `json:"summary,omitempty"`
+
+	project *decision.Project // nil: not valid
 }
 
 // Run checks.
 func (c *checkCmd) Run(ctx context.Context, std stdio) error {
 	switch {
+	case c.Config == "" && c.Events == "" && c.Datafile == "":
+		return usageError{errors.New("-c, --datafile or --events is needed")}
+	case c.Config != "" && (c.Events != "" || c.Datafile != ""):
+		return usageError{errors.New("-c stands alone: it checks the datafile of the configuration")}
+	case c.Connect && c.Config == "":
+		return usageError{errors.New("--connect needs -c")}
+	case c.Config != "" && c.SkipValidation:
+		return usageError{errors.New("--skip-validation is not for -c, where datafile.skip_validation stands in the file")}
+	case c.Timeout < 100*time.Millisecond || c.Timeout > 10*time.Minute:
+		return usageError{errors.New("--timeout must be from 100ms to 10m")}
+	case c.Config != "":
+		return c.runConfig(ctx, std)
 	case c.Events != "":
 		return c.runEvents(ctx, std)
-	case c.Datafile == "":
-		return usageError{errors.New("--datafile or --events is needed")}
 	}
 	raw, err := fileio.ReadInput(c.Datafile, std.in, maxDatafile)
 	if err != nil {
@@ -62,18 +87,9 @@ func (c *checkCmd) Run(ctx context.Context, std stdio) error {
 	if name == fileio.Stdin {
 		name = "standard input"
 	}
-	report := checkReport{Datafile: name, Faults: []decision.Fault{}, Warnings: []decision.Fault{}}
-	p, err := decision.Compile(raw, compileOptions(c.SkipValidation)...)
-	var faulty *decision.DatafileError
-	switch {
-	case errors.As(err, &faulty):
-		report.Faults = faulty.Faults
-	case err != nil:
+	report, err := compileForReport(name, raw, c.SkipValidation)
+	if err != nil {
 		return err
-	default:
-		summary := p.Summary()
-		report.IsValid, report.Summary = true, &summary
-		report.Warnings = append(report.Warnings, p.Warnings()...)
 	}
 	if c.JSON {
 		err = writeJSON(std.out, report)
@@ -84,6 +100,30 @@ func (c *checkCmd) Run(ctx context.Context, std stdio) error {
 		err = errShown
 	}
 	return err
+}
+
+// compileForReport tells what there is to say about a datafile; name is how it is
+// called.
+func compileForReport(name string, raw []byte, skipValidation bool) (*checkReport, error) {
+	report := &checkReport{Datafile: name, Faults: []decision.Fault{}, Warnings: []decision.Fault{}}
+	p, err := decision.Compile(raw, compileOptions(skipValidation)...)
+	var faulty *decision.DatafileError
+	switch {
+	case errors.As(err, &faulty):
+		report.Faults = faulty.Faults
+	case err != nil:
+		return nil, err
+	default:
+		report.accept(p)
+	}
+	return report, nil
+}
+
+// accept fills in what a datafile without faults tells.
+func (r *checkReport) accept(p *decision.Project) {
+	summary := p.Summary()
+	r.IsValid, r.Summary, r.project = true, &summary, p
+	r.Warnings = append(r.Warnings, p.Warnings()...)
 }
 
 // writeJSON writes a value for people and programs alike: indented, and with

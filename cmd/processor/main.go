@@ -17,7 +17,7 @@ type commands struct {
 	Run      runCmd      `cmd:"" help:"The stream against your Kafka: activities in; decisions, events and dead letters out."`
 	Assign   assignCmd   `cmd:"" help:"Assign the users of files: activities in, decision records out, in input order."`
 	Explain  explainCmd  `cmd:"" help:"Say why a user gets a variation, down to each condition."`
-	Check    checkCmd    `cmd:"" help:"Check a datafile: all faults with their paths, or a summary."`
+	Check    checkCmd    `cmd:"" help:"Check a configuration, a datafile or events: all faults with their places, or a summary."`
 	Generate generateCmd `cmd:"" help:"Make sample activities or a sample datafile: same seed, same bytes."`
 	Emulator emulatorCmd `cmd:"" help:"The local Optimizely cloud: datafiles, events, ODP and predictions, with faults on demand."`
 	Version  versionCmd  `cmd:"" help:"Print version, revision and Go version."`

@@ -68,14 +68,23 @@ func (p *streamParts) outputTopics() []string {
 	return topics
 }
 
+// inputOf is the topic that a handler reads.
+func (p *streamParts) inputOf(handler string) string {
+	switch handler {
+	case pipeline.DeliverEvents:
+		return p.topics.Events
+	case pipeline.DeliverODP:
+		return p.topics.ODPEvents
+	}
+	return p.topics.Activities
+}
+
 // allTopics are those that must be there.
 func (p *streamParts) allTopics() []string {
 	var topics []string
-	for _, t := range []struct{ handler, topic string }{
-		{pipeline.AssignActivities, p.topics.Activities}, {pipeline.DeliverEvents, p.topics.Events}, {pipeline.DeliverODP, p.topics.ODPEvents},
-	} {
-		if p.runs(t.handler) {
-			topics = append(topics, t.topic)
+	for _, handler := range allHandlers {
+		if p.runs(handler) {
+			topics = append(topics, p.inputOf(handler))
 		}
 	}
 	for _, t := range p.outputTopics() {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -35,29 +36,57 @@ func loadStreamConfig(path string) (*streamConfig, error) {
 
 // configFault lists what is wrong with a file, a fault a line.
 func configFault(path string, err error) error {
-	return fmt.Errorf("configuration %s:\n  %s", path, strings.ReplaceAll(err.Error(), "\n", "\n  "))
+	var all []string
+	for _, text := range texts(err) {
+		if text = inNamesOfFile(text); !slices.Contains(all, text) { // whoever shares a connection finds what is wrong with it
+			all = append(all, strings.ReplaceAll(text, "\n", "\n  "))
+		}
+	}
+	return fmt.Errorf("configuration %s:\n  %s", path, strings.Join(all, "\n  "))
 }
 
+// parseStreamConfig reads text over the defaults in c. All faults are reported: what
+// is wrong is taken out, and the rest read again. c then holds what could be read.
 func parseStreamConfig(raw []byte, lookup func(string) (string, bool), c *streamConfig) error {
+	_, err := parseStreamText(raw, lookup, c)
+	return err
+}
+
+// parseStreamText is parseStreamConfig, and returns the text's tree too, if it has one.
+// The error joins *faultAt, but for a text that is no YAML.
+func parseStreamText(raw []byte, lookup func(string) (string, bool), c *streamConfig) (*configTree, error) {
 	file, err := parser.ParseBytes(raw, 0)
 	if err != nil {
-		return errors.New(yaml.FormatError(err, false, false))
+		return nil, inPlace(err)
 	}
 	if len(file.Docs) > 1 {
-		return errors.New("holds more than one YAML document")
+		return nil, errors.New("holds more than one YAML document")
 	}
 	if len(file.Docs) == 0 || file.Docs[0].Body == nil {
-		return nil // the defaults will not do, but that is said better elsewhere
+		return nil, nil // the defaults will not do, but that is said better elsewhere
 	}
 	e := expander{lookup: lookup}
-	body := e.expand(file.Docs[0].Body)
-	if len(e.faults) > 0 {
-		return errors.Join(e.faults...)
+	tree := newConfigTree(e.expand(file.Docs[0].Body))
+	var f faults
+	for _, fault := range e.faults {
+		f.add(fault)
+		tree.takeOut(fault)
 	}
-	if err := yaml.NodeToValue(body, c, yaml.Strict()); err != nil {
-		return errors.New(inPlainWords(yaml.FormatError(err, false, false)))
+	defaults := *c
+	for {
+		*c = defaults
+		c.Handlers = slices.Clone(defaults.Handlers)
+		err := yaml.NodeToValue(tree.root, c, yaml.Strict())
+		if err == nil {
+			break
+		}
+		fault := inPlace(err)
+		f.add(fault)
+		if !tree.takeOut(fault) {
+			break
+		}
 	}
-	return nil
+	return tree, errors.Join(f...)
 }
 
 var goTypes = regexp.MustCompile(`cannot unmarshal (\S+)(?: \{\})? into Go (?:struct field \S+|value) of type (\S+)`)
@@ -88,7 +117,7 @@ func plainType(name string) string {
 // has been parsed: what a variable holds is text, and can't become YAML.
 type expander struct {
 	lookup func(string) (string, bool)
-	faults []error
+	faults []*faultAt
 }
 
 // expand returns the node to use in place of n.
@@ -164,12 +193,6 @@ func (e *expander) text(s string, at ast.Node) string {
 
 func (e *expander) fault(at ast.Node, what string) {
 	e.faults = append(e.faults, placed(at, what))
-}
-
-// placed is an error at a node's line and column.
-func placed(n ast.Node, what string) error {
-	position := n.GetToken().Position
-	return fmt.Errorf("[%d:%d] %s", position.Line, position.Column, what)
 }
 
 // A duration is written as 250ms, 30s or 5m.

@@ -49,6 +49,7 @@
 // them), records.go and encode.go (outputs as record batches), partitioner.go (the Java client's), publisher.go, connection.go and
 // security.go (one way to the cluster for everything), token.go and mskiam.go (two
 // ways to say who we are), await.go and topics.go (wait for topics, create them),
+// probe.go (what a person wants to know before the start),
 // state.go (lag, and what a health check wants to know), errors.go (permanent or
 // transient).
 //
