@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"hash/maphash"
 	"slices"
@@ -11,95 +10,97 @@ import (
 
 	"sortition/internal/emulator"
 	"sortition/pipeline"
-	"sortition/schemas"
 )
 
-// account is what the topics hold after a run: nothing in it is the stream's own
-// word, except for stats, which is held against it.
+// account is what topics and emulator hold after a run: nothing in it is the stream's
+// own word, except for the stages' totals, which are held against it. It covers all that
+// the topics hold; the totals are of this run, which began at some offsets.
 type account struct {
-	stats pipeline.Stats
+	stats     pipeline.Stats
+	delivery  [2]pipeline.DeliverStats // events, ODP events
+	emulator  emulator.Counts
+	begin     devPlace
+	truth     map[string][]string // segments of the sample's visitors, sorted
+	askedOnly []string            // segments that could be asked for all the time
 
-	inTopic  int // activities in their topic
-	consumed int // of these, those the group has committed
-	decided  int // consumed ones that have a decision record
-	rejected int // consumed ones that have a dead letter
-	missing  int // consumed ones that have neither
-	both     int // consumed ones that have both: an event of theirs was refused
-	repeated int // records and events that are there twice
-	early    int // outputs of activities that are not committed
-	altered  int // dead letters that differ from what was read
+	inTopic  int                                       // activities in their topic
+	consumed int                                       // of these, those the group has committed
+	decided  int                                       // consumed ones that have a decision record
+	rejected int                                       // consumed ones that have a dead letter
+	missing  int                                       // consumed ones that have neither
+	both     int                                       // consumed ones that have both: an event of theirs was refused
+	repeated int                                       // records and events that are there twice
+	early    int                                       // outputs of activities that are not committed
+	altered  int                                       // dead letters of activities that differ from what was read
+	now      struct{ consumed, decided, rejected int } // of this run
 
-	decisions, deadLetters, bodies int // records in the topics
-	impressions, conversions       int
-	delivered, refused             int             // events, by the emulator's answers
-	received                       emulator.Counts // what the emulator says
-	reasons                        map[string]int  // of dead letters
-	flags                          map[string]*flagTally
-	numDecisions                   int // for flags
+	decisions, bodies        int // records in the topics
+	impressions, conversions int
+	events, odpEvents        eventAccount
+	reasons                  map[string]int // of dead letters
+	flags                    flagTallies
+	numDecisions             int // for flags
+
+	segmentsKnown, segmentsUnknown int // decided activities
+	segmentsWrong                  int // known ones that are not as ODP has them
 
 	mu     sync.Mutex // guards all above while topics are read side by side
 	seed   maphash.Seed
 	inputs [][]input // by partition and offset
-	uuids  []uint64  // hashes of all events' uuids
-
-	deliver deliverFunc
 }
-
-// deliverFunc delivers one event body.
-type deliverFunc func(ctx context.Context, body []byte, visitors int) (delivered, refused int, err error)
 
 // input is one activity as the auditor remembers it.
 type input struct {
-	hash    uint64 // of key and value
-	decided bool
-	dead    bool
+	hash              uint64 // of key and value
+	decided, dead     bool
+	decidedNow, isBad bool // in this run
 }
 
-// flagTally counts the decisions for one flag.
-type flagTally struct {
-	decided    int
-	variations map[variationKey]int
-}
-
-type variationKey struct {
-	key       string // "" stands for none
-	isEnabled bool
-}
-
-// takeAccount reads all topics of `processor dev` back, and delivers the events.
-func takeAccount(ctx context.Context, addrs []string, stats pipeline.Stats, deliver deliverFunc) (*account, error) {
-	r := newTopicReader(addrs)
+// takeAccount reads all topics of `processor dev` back, and what the emulator has.
+func (w *devWorld) takeAccount(ctx context.Context) (*account, error) {
+	r := newTopicReader(w.broker.Addrs())
 	defer r.close()
-	a := &account{stats: stats, reasons: map[string]int{}, flags: map[string]*flagTally{}, seed: maphash.MakeSeed(), deliver: deliver}
-	if err := a.readActivities(ctx, r); err != nil {
+	a := &account{
+		stats: w.stream.Stats(), begin: w.begin, truth: w.truth, askedOnly: w.datafile.alwaysAsked(),
+		reasons: map[string]int{}, flags: flagTallies{}, seed: maphash.MakeSeed(),
+	}
+	a.delivery = [2]pipeline.DeliverStats{w.stream.deliverEvents.Stats(), w.stream.deliverODP.Stats()}
+	end, err := w.place(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	a.events.window, a.odpEvents.window = newWindow(&w.begin, end, devTopics.Events), newWindow(&w.begin, end, devTopics.ODPEvents)
+	if err := a.readActivities(ctx, r, end); err != nil {
 		return nil, err
 	}
 	for _, topic := range []struct {
 		name string
 		see  func(*topicRecord) error
 	}{
-		{devTopics.Decisions, a.decision}, {devTopics.DeadLetters, a.deadLetter},
-		{devTopics.Events, func(r *topicRecord) error { return a.event(ctx, r) }},
+		{devTopics.Decisions, a.decision}, {devTopics.Events, a.event}, {devTopics.ODPEvents, a.odpEvent}, {devTopics.DeadLetters, a.deadLetter},
 	} {
 		if err := r.each(ctx, topic.name, topic.see); err != nil {
 			return nil, err
 		}
 	}
-	return a, a.conclude(ctx, r)
+	a.emulator = w.cloud.Counts()
+	a.events.conclude(a.seed, w.cloud.UUIDs())
+	a.odpEvents.conclude(a.seed, w.cloud.ODPIDs())
+	a.conclude(end.committed[devTopics.Activities])
+	return a, nil
 }
 
-func (a *account) readActivities(ctx context.Context, r *topicReader) error {
-	ends, err := r.ends(ctx, devTopics.Activities)
-	if err != nil {
-		return err
-	}
+func (a *account) readActivities(ctx context.Context, r *topicReader, end *devPlace) error {
+	ends := end.ends[devTopics.Activities]
 	a.inputs = make([][]input, len(ends))
 	for p, end := range ends {
 		a.inputs[p] = make([]input, end)
 		a.inTopic += int(end)
 	}
 	return r.each(ctx, devTopics.Activities, func(rec *topicRecord) error {
-		a.inputs[rec.partition][rec.offset].hash = a.hash(rec)
+		if in, err := a.at(rec.partition, rec.offset); err == nil { // else it came in this moment
+			in.hash = a.hash(rec)
+		}
 		return nil
 	})
 }
@@ -123,19 +124,9 @@ func (a *account) at(partition int, offset int64) (*input, error) {
 }
 
 func (a *account) decision(r *topicRecord) error {
-	var d struct {
-		Source struct {
-			Partition int
-			Offset    int64
-		}
-		Decisions []struct {
-			FlagKey      string `json:"flag_key"`
-			VariationKey string `json:"variation_key"`
-			Enabled      bool
-		}
-	}
-	if err := json.Unmarshal(r.value, &d); err != nil {
-		return fmt.Errorf("not a decision record: %w", err)
+	d, err := readDecision(r.value)
+	if err != nil {
+		return err
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -144,45 +135,60 @@ func (a *account) decision(r *topicRecord) error {
 		return err
 	}
 	a.decisions++
+	isNow := a.begin.isAfter(devTopics.Decisions, r)
+	in.decidedNow = in.decidedNow || isNow
 	if in.decided {
 		a.repeated++
 		return nil
 	}
 	in.decided = true
 	a.numDecisions += len(d.Decisions)
-	for i := range d.Decisions {
-		f := a.flags[d.Decisions[i].FlagKey]
-		if f == nil {
-			f = &flagTally{variations: map[variationKey]int{}}
-			a.flags[d.Decisions[i].FlagKey] = f
-		}
-		f.decided++
-		f.variations[variationKey{d.Decisions[i].VariationKey, d.Decisions[i].Enabled}]++
-	}
+	a.flags.add(d)
+	a.checkSegments(d, isNow)
 	return nil
 }
 
+// checkSegments holds what a record says of its user's segments against the truth.
+func (a *account) checkSegments(d *devDecision, isNow bool) {
+	if d.Segments == nil {
+		a.segmentsUnknown++
+		return
+	}
+	a.segmentsKnown++
+	truth, isVisitor := a.truth[d.UserID]
+	if !isNow || !isVisitor {
+		return
+	}
+	isWrong := slices.ContainsFunc(d.Segments, func(s string) bool { return !slices.Contains(truth, s) }) ||
+		slices.ContainsFunc(a.askedOnly, func(s string) bool { return slices.Contains(truth, s) != slices.Contains(d.Segments, s) })
+	if isWrong {
+		a.segmentsWrong++
+	}
+}
+
 func (a *account) deadLetter(r *topicRecord) error {
-	letter, err := schemas.ParseDeadLetter(func(yield func(string, []byte) bool) {
-		for _, h := range r.headers {
-			if !yield(h.Key, h.Value) {
-				return
-			}
-		}
-	})
+	letter, err := letterOf(r)
 	if err != nil {
 		return err
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	switch letter.Topic {
+	case devTopics.Events:
+		a.reasons[letter.Reason]++
+		return readEvents(r.value, func(uuid string, _ bool) { a.events.refuse(maphash.String(a.seed, uuid)) })
+	case devTopics.ODPEvents:
+		a.reasons[letter.Reason]++
+		return readODPEvents(r.value, func(id string) { a.odpEvents.refuse(maphash.String(a.seed, id)) })
+	}
 	in, err := a.at(int(letter.Partition), letter.Offset)
 	if err != nil {
 		return err
 	}
-	a.deadLetters++
 	if in.hash != a.hash(r) {
 		a.altered++
 	}
+	in.isBad = in.isBad || a.begin.isAfter(devTopics.DeadLetters, r)
 	if in.dead {
 		a.repeated++
 		return nil
@@ -192,102 +198,97 @@ func (a *account) deadLetter(r *topicRecord) error {
 	return nil
 }
 
-func (a *account) event(ctx context.Context, r *topicRecord) error {
-	var batch struct {
-		Visitors []struct {
-			Snapshots []struct {
-				Decisions []struct{}
-				Events    []struct{ UUID string }
-			}
-		}
+func (a *account) event(r *topicRecord) error {
+	type event struct {
+		hash         uint64
+		isImpression bool
 	}
-	if err := json.Unmarshal(r.value, &batch); err != nil {
-		return fmt.Errorf("not an event batch: %w", err)
-	}
-	delivered, refused, err := a.deliver(ctx, r.value, len(batch.Visitors))
+	var found []event
+	err := readEvents(r.value, func(uuid string, isImpression bool) {
+		found = append(found, event{maphash.String(a.seed, uuid), isImpression})
+	})
 	if err != nil {
-		return fmt.Errorf("deliver: %w", err)
+		return err
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.delivered += delivered
-	a.refused += refused
 	a.bodies++
-	for _, v := range batch.Visitors {
-		for _, s := range v.Snapshots {
-			for _, e := range s.Events {
-				a.uuids = append(a.uuids, maphash.String(a.seed, e.UUID))
-			}
-			if len(s.Decisions) > 0 {
-				a.impressions++
-			} else {
-				a.conversions++
-			}
+	for _, e := range found {
+		switch isFirst := a.events.make(r, e.hash); {
+		case !isFirst:
+			a.repeated++
+		case e.isImpression:
+			a.impressions++
+		default:
+			a.conversions++
 		}
 	}
 	return nil
 }
 
-// conclude adds up.
-func (a *account) conclude(ctx context.Context, r *topicReader) error {
-	committed, err := r.committed(ctx, devGroup, devTopics.Activities, len(a.inputs))
-	if err != nil {
-		return err
-	}
+func (a *account) odpEvent(r *topicRecord) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return readODPEvents(r.value, func(id string) {
+		if !a.odpEvents.make(r, maphash.String(a.seed, id)) {
+			a.repeated++
+		}
+	})
+}
+
+// conclude adds up the activities.
+func (a *account) conclude(committed []int64) {
 	for p := range a.inputs {
 		for offset, in := range a.inputs[p] {
-			isConsumed := int64(offset) < committed[p]
-			if !isConsumed {
+			if int64(offset) >= committed[p] {
 				if in.decided || in.dead {
 					a.early++
 				}
 				continue
 			}
 			a.consumed++
-			if in.decided {
-				a.decided++
+			if int64(offset) >= a.begin.committed[devTopics.Activities][p] {
+				a.now.consumed++
 			}
-			if in.dead {
-				a.rejected++
-			}
-			if in.decided && in.dead {
-				a.both++
-			}
-			if !in.decided && !in.dead {
-				a.missing++
-			}
+			a.decided += countIf(in.decided)
+			a.now.decided += countIf(in.decidedNow)
+			a.rejected += countIf(in.dead)
+			a.now.rejected += countIf(in.isBad)
+			a.both += countIf(in.decided && in.dead)
+			a.missing += countIf(!in.decided && !in.dead)
 		}
 	}
-	slices.Sort(a.uuids)
-	before := len(a.uuids)
-	a.uuids = slices.Compact(a.uuids)
-	a.repeated += before - len(a.uuids)
-	return nil
 }
 
-// events is how many different events the topic holds.
-func (a *account) events() int { return len(a.uuids) }
+func countIf(is bool) int {
+	if is {
+		return 1
+	}
+	return 0
+}
 
 // faults says, line by line, what doesn't add up; nothing if all does.
 func (a *account) faults() []string {
-	var faults []string
+	var f []string
 	fault := func(bad bool, format string, args ...any) {
 		if bad {
-			faults = append(faults, fmt.Sprintf(format, args...))
+			f = append(f, fmt.Sprintf(format, args...))
 		}
 	}
 	fault(a.consumed != a.decided+a.rejected-a.both, "consumed %d, but %d decided and %d dead letters", a.consumed, a.decided, a.rejected)
 	fault(a.missing > 0, "%d activities are committed, but have neither a decision record nor a dead letter", a.missing)
 	fault(a.altered > 0, "%d dead letters differ from the records they stand for", a.altered)
 	fault(a.early > 0, "%d activities have outputs, but are not committed, although the stream ended in good order", a.early)
-	fault(uint64(a.consumed) != a.stats.Read, "the group has committed %d activities, the stream has counted %d", a.consumed, a.stats.Read)
-	fault(uint64(a.decided) != a.stats.Decided, "the topic has decision records of %d activities, the stream has counted %d", a.decided, a.stats.Decided)
-	fault(uint64(a.rejected) != a.stats.Rejected(), "the topic has %d dead letters, the stream has counted %d", a.rejected, a.stats.Rejected())
-	fault(uint64(a.events()) != a.stats.Visitors, "the topic has %d events, the stream has made %d", a.events(), a.stats.Visitors)
-	inTopic := a.impressions + a.conversions
-	fault(inTopic != a.delivered+a.refused, "the topic has %d events, but %d were delivered and %d refused", inTopic, a.delivered, a.refused)
-	fault(int64(a.delivered) != a.received.Visitors, "%d events were delivered, but the emulator has received %d", a.delivered, a.received.Visitors)
-	return faults
+	fault(uint64(a.now.consumed) != a.stats.Read, "the group has committed %d activities, the stream has counted %d", a.now.consumed, a.stats.Read)
+	fault(uint64(a.now.decided) != a.stats.Decided, "the topic has decision records of %d activities, the stream has counted %d", a.now.decided, a.stats.Decided)
+	fault(uint64(a.now.rejected) != a.stats.Rejected(), "the topic has %d dead letters, the stream has counted %d", a.now.rejected, a.stats.Rejected())
+	f = append(f, a.events.faults("events", a.stats.Visitors, &a.delivery[0])...)
+	return append(f, a.odpEvents.faults("ODP events", a.stats.ODPEvents, &a.delivery[1])...)
 }
 
 func (a *account) adds() bool { return len(a.faults()) == 0 }
+
+// pending is what is still to do.
+func (a *account) pending() int {
+	return a.inTopic - a.consumed + a.events.pending + a.odpEvents.pending
+}

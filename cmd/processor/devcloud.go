@@ -2,95 +2,69 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"sync/atomic"
-	"time"
+	"path/filepath"
 
-	"golang.org/x/sync/errgroup"
-
-	"sortition/decision/datafile"
-	"sortition/examples"
+	"sortition/decision"
 	"sortition/internal/emulator"
-	"sortition/pipeline"
-	"sortition/sinks"
+	"sortition/internal/sample"
 )
 
 // devCloud is the local Optimizely cloud of `processor dev`: the stream's datafile
-// is polled from it, and the events are delivered to it, all over HTTP. It is the
-// stream's source of snapshots.
+// comes from it, segments are asked of it, and events are delivered to it, all over
+// HTTP. What it knows of the sample's visitors is the truth about them.
 type devCloud struct {
-	snapshot atomic.Pointer[pipeline.Snapshot]
-
-	server  *emulator.Server
-	source  *datafile.Poller
-	polling datafile.PollConfig
-	poster  *sinks.Poster
-	run     *errgroup.Group
-	stop    context.CancelFunc
+	*emulator.Server
+	key string // of the datafile
 }
 
-// devPolling is how soon a datafile set in the emulator comes into force.
-const devPolling = time.Second
+// devMaxIDs bounds the ids of events that are compared one by one.
+const devMaxIDs = 50_000_000
 
-// openDevCloud starts the cloud and waits for the datafile.
-func openDevCloud(ctx context.Context) (*devCloud, error) {
-	e, err := emulator.New(emulator.Options{Datafile: examples.Datafile()})
+// openDevCloud makes the cloud; nobody answers before Run.
+func openDevCloud(datafile []byte, seed uint64, dir string) (*devCloud, error) {
+	if dir != "" {
+		dir = filepath.Join(dir, "cloud")
+	}
+	e, err := emulator.New(emulator.Options{Seed: seed, Dir: dir, MaxUUIDs: devMaxIDs})
 	if err != nil {
 		return nil, err
 	}
-	server, err := emulator.Listen(e, "127.0.0.1:0")
-	if err != nil {
-		return nil, err
-	}
-	c := &devCloud{server: server}
-	c.polling = datafile.PollConfig{SDKKey: server.URLs().SDKKey, URLTemplate: server.URLs().Datafile, Interval: devPolling}
-	polling := c.polling
-	polling.OnUpdate = c.update
-	c.source, err = datafile.NewPoller(polling)
+	err = e.SeedDatafile("", datafile)
 	if err == nil {
-		c.poster, err = sinks.NewPoster(sinks.PosterOptions{})
+		users := map[string]emulator.Segments{}
+		for id, segments := range sample.Truth(seed, sample.DefaultVisitors) {
+			users[id] = emulator.Segments{Segments: segments}
+		}
+		err = e.SetUsers(users)
 	}
-	// The cloud outlives the wish to end: the account is taken with it.
-	running, stop := context.WithCancel(context.WithoutCancel(ctx))
-	c.stop = stop
-	c.run, running = errgroup.WithContext(running)
-	c.run.Go(func() error { return server.Run(running) })
+	var server *emulator.Server
 	if err == nil {
-		c.run.Go(func() error { return c.source.Run(running) })
-		err = datafile.WaitReady(ctx, c.source, 10*time.Second)
-	}
-	if err == nil {
-		c.snapshot.CompareAndSwap(nil, pipeline.NewSnapshot(c.source.Current()))
+		server, err = emulator.Listen(e, "127.0.0.1:0")
 	}
 	if err != nil {
-		_ = c.close()
-		return nil, fmt.Errorf("start the emulator: %w", err)
+		return nil, errors.Join(err, e.Close())
 	}
-	return c, nil
+	return &devCloud{Server: server, key: e.SDKKey()}, nil
 }
 
-// update makes a new datafile the stream's.
-func (c *devCloud) update(u datafile.Update) { c.snapshot.Store(pipeline.NewSnapshot(u.New)) }
-
-// Snapshot is what batches that begin now are decided by.
-func (c *devCloud) Snapshot() *pipeline.Snapshot { return c.snapshot.Load() }
-
-// deliver posts one event body and returns how many events were delivered and how
-// many refused for good.
-func (c *devCloud) deliver(ctx context.Context, body []byte, visitors int) (delivered, refused int, err error) {
-	r, err := c.poster.Deliver(ctx, sinks.Batch{Endpoint: c.server.URLs().Events, Visitors: visitors, Body: body})
-	for _, part := range r.Refused {
-		refused += part.Batch.Visitors
-	}
-	return r.Delivered, refused, err
+// abandon closes a cloud that hasn't run.
+func (c *devCloud) abandon() error {
+	over, cancel := context.WithCancel(context.Background())
+	cancel()
+	return c.Run(over)
 }
 
-// close ends the cloud and waits for it.
-func (c *devCloud) close() error {
-	c.stop()
-	err := c.run.Wait()
-	if c.poster != nil {
-		c.poster.Close()
+// served is the datafile that is served now.
+func (c *devCloud) served() (*decision.Project, error) {
+	raw, ok := c.Datafile(c.key)
+	if !ok {
+		return nil, errors.New("the emulator serves no datafile")
 	}
-	return unlessCanceled(err)
+	p, err := decision.Compile(raw)
+	if err != nil {
+		return nil, fmt.Errorf("the datafile the emulator serves: %w", err)
+	}
+	return p, nil
 }

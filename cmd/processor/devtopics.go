@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -20,8 +21,8 @@ type topicRecord struct {
 	headers    []kafka.Header
 }
 
-// topicReader reads whole topics, from their first record to the end they have when
-// asked, without a group: an auditor's view.
+// topicReader reads topics from their first record on, without a group: an auditor's
+// view.
 type topicReader struct {
 	client    *kafka.Client
 	transport *kafka.Transport
@@ -72,10 +73,13 @@ func (r *topicReader) committed(ctx context.Context, group, topic string, n int)
 	if err == nil {
 		err = res.Error
 	}
+	offsets := make([]int64, n)
+	if errors.Is(err, kafka.GroupIdNotFound) {
+		return offsets, nil // nobody has been a member yet
+	}
 	if err != nil {
 		return nil, fmt.Errorf("look up the offsets of group %s: %w", group, err)
 	}
-	offsets := make([]int64, n)
 	for _, p := range res.Topics[topic] {
 		if p.Error != nil {
 			return nil, fmt.Errorf("look up the offset of group %s in %s/%d: %w", group, topic, p.Partition, p.Error)
@@ -99,10 +103,41 @@ func (r *topicReader) each(ctx context.Context, topic string, see func(*topicRec
 	return partitions.Wait()
 }
 
+// follow is [topicReader.each] without an end: it calls see for what comes too, until
+// ctx is done, and then returns nil.
+func (r *topicReader) follow(ctx context.Context, topic string, partitions int, see func(*topicRecord) error) error {
+	following, running := errgroup.WithContext(ctx)
+	for id := range partitions {
+		following.Go(func() error { return r.eachOf(running, topic, id, math.MaxInt64, see) })
+	}
+	if err := following.Wait(); ctx.Err() == nil {
+		return err
+	}
+	return nil
+}
+
+// one returns a single record.
+func (r *topicReader) one(ctx context.Context, topic string, partition int, offset int64) (*topicRecord, error) {
+	var found *topicRecord
+	errFound := errors.New("found")
+	err := r.eachFrom(ctx, topic, partition, offset, offset+1, func(seen *topicRecord) error {
+		found = seen
+		return errFound
+	})
+	if found != nil {
+		return found, nil
+	}
+	return nil, fmt.Errorf("%s/%d has no record %d: %w", topic, partition, offset, err)
+}
+
 func (r *topicReader) eachOf(ctx context.Context, topic string, partition int, end int64, see func(*topicRecord) error) error {
-	for at := int64(0); at < end; {
+	return r.eachFrom(ctx, topic, partition, 0, end, see)
+}
+
+func (r *topicReader) eachFrom(ctx context.Context, topic string, partition int, at, end int64, see func(*topicRecord) error) error {
+	for at < end {
 		res, err := r.client.Fetch(ctx, &kafka.FetchRequest{
-			Topic: topic, Partition: partition, Offset: at, MinBytes: 1, MaxBytes: 8 << 20, MaxWait: time.Second,
+			Topic: topic, Partition: partition, Offset: at, MinBytes: 1, MaxBytes: 8 << 20, MaxWait: 250 * time.Millisecond,
 		})
 		if err == nil {
 			err = res.Error

@@ -341,30 +341,6 @@ func TestMissingOutputTopicIsSaidAtTheStart(t *testing.T) {
 	assert.Contains(t, c.output.String(), `processor: waited 1s for topics: topic "nowhere" does not exist`)
 }
 
-// `processor dev` without --exit goes on until it is interrupted, and then gives
-// the account.
-func TestDevGoesOnUntilInterrupted(t *testing.T) {
-	c := startProcessor(t, "dev", "--activities", "300", "--rate", "2000")
-	address := regexp.MustCompile(`kcat -b (\S+) -t`)
-	require.Eventually(t, func() bool { return address.MatchString(c.output.String()) }, patience, 5*time.Millisecond)
-	reader := newTopicReader([]string{address.FindStringSubmatch(c.output.String())[1]})
-	defer reader.close()
-	require.Eventually(t, func() bool { // a decision for each activity, past the first 300
-		ends, err := reader.ends(t.Context(), devTopics.Decisions)
-		total := int64(0)
-		for _, end := range ends {
-			total += end
-		}
-		return err == nil && total >= 1000
-	}, patience, 20*time.Millisecond, "%s", c.output)
-	require.NoError(t, c.Process.Signal(os.Interrupt))
-	require.NoError(t, c.wait(t), c.output.String())
-	made := regexp.MustCompile(`activities made +([0-9,]+)`).FindStringSubmatch(c.output.String())
-	require.NotNil(t, made, c.output.String())
-	assert.Greater(t, len(strings.ReplaceAll(made[1], ",", "")), 3, "more than 999: %s", made[1])
-	assert.Contains(t, c.output.String(), "it adds up")
-}
-
 // The example is the default, said aloud.
 func TestExampleConfigurationIsTheDefault(t *testing.T) {
 	example, err := loadStreamConfig(filepath.Join("..", "..", "examples", "sortition.yaml"))

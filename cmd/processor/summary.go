@@ -8,7 +8,6 @@ import (
 	"math"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -35,21 +34,38 @@ type ink struct{ bold, dim, good, bad, bar, off string }
 
 func (s *summary) line(format string, args ...any) { fmt.Fprintf(s.out, format+"\n", args...) }
 
-func (s *summary) opening(p *decision.Project, addrs []string, cloud string, c *devCmd) {
+func (s *summary) opening(p *decision.Project, w *devWorld, c *devCmd) {
 	i := &s.ink
-	s.line("%ssortition dev%s  an in-process Kafka at %s, %s partitions; seed %d",
-		i.bold, i.off, strings.Join(addrs, ","), strconv.Itoa(c.Partitions), c.Seed)
-	s.line("               the emulator of the Optimizely cloud at %s; sample datafile revision %s, %d flags", cloud, p.Revision(), p.NumFlags())
+	row := func(name, format string, args ...any) {
+		s.line("%s%-13s%s  %s", i.bold, name, i.off, fmt.Sprintf(format, args...))
+	}
+	row("sortition dev", "an in-process Kafka at %s, %d partitions; seed %d", w.broker.Addrs()[0], len(w.begin.ends[devTopics.Activities]), c.Seed)
+	name := "sample datafile"
+	if c.Datafile != "" {
+		name = c.Datafile
+	}
+	row("", "the emulator of the Optimizely cloud at %s; %s, revision %s, %d flags", w.cloud.URL(), name, p.Revision(), p.NumFlags())
+	if done := sumOf(w.begin.ends[devTopics.Activities]); c.Data != "" {
+		row("", "kept in %s: %s activities from before, %s of them still to do", c.Data, thousands(done), thousands(w.begin.behind(devTopics.Activities)))
+	}
+	if w.page != nil {
+		row("page", "%s", w.page.url())
+	}
 	if !c.Exit {
-		s.line("%s               look inside while it runs: kcat -b %s -t %s -C   (topics %s, %s, %s, %s)%s", i.dim, addrs[0],
-			devTopics.Decisions, devTopics.Activities, devTopics.Decisions, devTopics.Events, devTopics.DeadLetters, i.off)
-		s.line("%s               Ctrl-C ends it%s", i.dim, i.off)
+		for n, hint := range kcatHints(w.broker.Addrs()[0]) {
+			title := ""
+			if n == 0 {
+				title = "reach it"
+			}
+			row(title, "%s%s%s", i.dim, hint.Command, i.off)
+		}
+		row("", "%sCtrl-C ends it%s", i.dim, i.off)
 	}
 	s.line("")
 }
 
 // result prints who got what, and the account.
-func (s *summary) result(p *decision.Project, a *account, made int, took time.Duration) {
+func (s *summary) result(p *decision.Project, a *account, made int, took devTook) {
 	s.flags(p, a)
 	s.rejects(a)
 	s.account(a, made, took)
@@ -118,7 +134,7 @@ func bar(share float64, width int) string {
 }
 
 func (s *summary) rejects(a *account) {
-	if a.rejected == 0 {
+	if len(a.reasons) == 0 {
 		return
 	}
 	i := &s.ink
@@ -133,42 +149,50 @@ func (s *summary) rejects(a *account) {
 }
 
 // account prints the sums, counted in the topics after the stream has ended.
-func (s *summary) account(a *account, made int, took time.Duration) {
+func (s *summary) account(a *account, made int, took devTook) {
 	i := &s.ink
-	s.line("%saccount%s  %sread back from the topics%s", i.bold, i.off, i.dim, i.off)
+	s.line("%saccount%s  %sread back from the topics and the emulator%s", i.bold, i.off, i.dim, i.off)
 	row := func(name string, n int, about string, args ...any) {
 		text := fmt.Sprintf("  %-24s %9s", name, thousands(n))
-		if about != "" {
-			text += "  " + i.dim + fmt.Sprintf(about, args...) + i.off
+		if about = fmt.Sprintf(about, args...); about != "" {
+			text += "  " + i.dim + about + i.off
 		}
 		s.line("%s", text)
 	}
+	if before := sumOf(a.begin.ends[devTopics.Activities]); before > 0 {
+		row("activities before", int(before), "made by earlier runs")
+	}
 	row("activities made", made, "")
-	row("activities consumed", a.consumed, "in %s, %s/s", took.Round(time.Millisecond), thousands(int(float64(a.stats.Read)/max(took.Seconds(), 1e-3))))
+	if n := a.inTopic - int(sumOf(a.begin.ends[devTopics.Activities])) - made; n > 0 {
+		row("activities of others", n, "somebody else's, in the topic")
+	}
+	row("activities consumed", a.consumed, "in %s, %s/s", took.consume.Round(time.Millisecond), thousands(int(float64(a.stats.Read)/max(took.consume.Seconds(), 1e-3))))
 	row("= decided", a.decided, "%s decisions for flags, %.1f an activity", thousands(a.numDecisions), float64(a.numDecisions)/max(1, float64(a.decided)))
 	row("+ dead letters", a.rejected, "")
-	row("events made", a.events(), "%s impressions, %s conversions, in %s bodies", thousands(a.impressions), thousands(a.conversions), thousands(a.bodies))
-	row("= delivered", a.delivered, "to the emulator, over HTTP")
-	if a.refused > 0 {
-		row("+ refused", a.refused, "by the emulator, for good")
+	if a.both > 0 {
+		row("− both", a.both, "decided, but one of their events can't be sent")
 	}
-	for code, n := range a.received.Problems {
-		row("remarks", int(n), "%s, says the emulator", code)
+	s.events(row, "events", &a.events, fmt.Sprintf("%s impressions, %s conversions, in %s bodies", thousands(a.impressions), thousands(a.conversions), thousands(a.bodies)), took.deliver)
+	s.events(row, "ODP events", &a.odpEvents, "", 0)
+	if n := a.segmentsWrong; n > 0 {
+		row("segments", a.segmentsKnown, "known, %s of them not as the emulator's ODP has them", thousands(n))
+	} else {
+		row("segments", a.segmentsKnown, "known, as the emulator's ODP has them; %s asked for", thousands(a.stats.SegmentsKnown))
+	}
+	if n := a.segmentsUnknown; n > 0 {
+		row("segments unknown", n, "")
+	}
+	for _, code := range slices.Sorted(maps.Keys(a.emulator.Problems)) {
+		row("remarks", int(a.emulator.Problems[code]), "%s, says the emulator", code)
 	}
 	if n := a.inTopic - a.consumed; n > 0 {
 		row("still to do", n, "in the topic, not committed")
-	}
-	if a.both > 0 {
-		row("decided and dead letter", a.both, "an event of theirs was refused")
 	}
 	if a.repeated > 0 {
 		row("repeats", a.repeated, "with equal ids")
 	}
 	if n := a.stats.UnknownEvents; n > 0 {
 		row("conversions left out", int(n), "of events the datafile doesn't know")
-	}
-	if n := a.stats.ODPLeftOut; n > 0 {
-		row("ODP events left out", int(n), "this stream sends none")
 	}
 	faults := a.faults()
 	if len(faults) == 0 {
@@ -178,6 +202,25 @@ func (s *summary) account(a *account, made int, took time.Duration) {
 	s.line("  %s✗ it does not add up%s", i.bad, i.off)
 	for _, f := range faults {
 		s.line("    %s", f)
+	}
+}
+
+// events prints what became of the events of a kind.
+func (s *summary) events(row func(name string, n int, about string, args ...any), name string, e *eventAccount, about string, took time.Duration) {
+	row(name+" made", e.made, "%s", about)
+	about = "to the emulator, over HTTP"
+	if took > 0 {
+		about += fmt.Sprintf(", the last after %s", took.Round(time.Millisecond))
+	}
+	row("= delivered", e.delivered, "%s", about)
+	if e.refused > 0 {
+		row("+ refused", e.refused, "for good: dead letters")
+	}
+	if e.pending > 0 {
+		row("+ pending", e.pending, "in the topic, not delivered yet")
+	}
+	if e.strangers > 0 {
+		row("others", e.strangers, "the emulator has, but no topic: somebody else's")
 	}
 }
 
