@@ -13,6 +13,7 @@ import (
 type generateCmd struct {
 	Activities generateActivitiesCmd `cmd:"" help:"Made-up activities of a shop's visitors, one a line."`
 	Datafile   generateDatafileCmd   `cmd:"" help:"The sample shop's datafile, or a made-up one of any size."`
+	Traffic    generateTrafficCmd    `cmd:"" help:"Made-up activities into a Kafka topic, at a rate."`
 }
 
 // Help is shown by --help.
@@ -21,6 +22,7 @@ func (generateCmd) Help() string {
 
     processor generate datafile -o shop.json
     processor generate activities --count 100000 -o activities.ndjson.gz
+    processor generate traffic --brokers localhost:9092 --rate 500
 `
 }
 

@@ -20,6 +20,7 @@ type commands struct {
 	Check    checkCmd    `cmd:"" help:"Check a configuration, a datafile or events: all faults with their places, or a summary."`
 	Generate generateCmd `cmd:"" help:"Make sample activities or a sample datafile: same seed, same bytes."`
 	Emulator emulatorCmd `cmd:"" help:"The local Optimizely cloud: datafiles, events, ODP and predictions, with faults on demand."`
+	Health   healthCmd   `cmd:"" help:"Ask a running stream whether it is ready: for the health check of a container."`
 	Version  versionCmd  `cmd:"" help:"Print version, revision and Go version."`
 }
 

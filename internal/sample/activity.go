@@ -20,6 +20,8 @@ type Options struct {
 	// Pause is the mean time between two activities. 0 means 40 ms; finer than
 	// 1 ms cannot be told apart.
 	Pause time.Duration
+	// Start is the time before the first activity. Zero means Base.
+	Start time.Time
 	// Conversions is the share of activities with events to track.
 	Conversions int
 	// Lists is the share of activities that name the flags to decide; the others
@@ -59,7 +61,11 @@ func NewGenerator(seed uint64, opts Options) *Generator {
 	if opts.Pause <= 0 {
 		opts.Pause = 40 * time.Millisecond
 	}
-	return &Generator{opts: opts, seed: seed, rand: seeded(seed, 0), now: Base}
+	now := int64(Base)
+	if !opts.Start.IsZero() {
+		now = opts.Start.UnixMilli()
+	}
+	return &Generator{opts: opts, seed: seed, rand: seeded(seed, 0), now: now}
 }
 
 // AppendNext appends the next record and returns the extended slice: one line of
