@@ -140,6 +140,10 @@ test-kafka: ## Run the broker tests (KAFKA_PKGS) on the real Kafka named by SORT
 	@test -n "$${SORTITION_KAFKA:-}" || { echo "set SORTITION_KAFKA=host:port; make kafka starts one and prints its address" >&2; exit 2; }
 	go test -count=1 $(KAFKA_PKGS)
 
+.PHONY: compose-check
+compose-check: ## Check docker-compose.yml and the image's build; with SORTITION_KAFKA=host:port also run the stack as plain processes
+	scripts/compose-check.sh
+
 ##@ Speed
 
 .PHONY: bench

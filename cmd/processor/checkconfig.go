@@ -205,20 +205,10 @@ func (c *configCheck) warn() {
 	}
 	needsRedis := p.segments != nil && p.segments.inRedis || p.profiles != nil && p.profiles.inRedis
 	odd(s.Redis != nil && !needsRedis, "redis is there, and neither segments.cache nor profiles.store uses it")
-	odd(s.Topics.ODPEvents != "" && !p.runs(pipeline.AssignActivities) && !p.runs(pipeline.DeliverODP) && c.isGiven("topics.odp_events"),
-		"topics.odp_events is given, and no handler here uses it")
 	odd(s.Segments.Fetch && !p.runs(pipeline.AssignActivities), "segments.fetch: only the handler assign fetches segments, and it does not run here")
 	odd(s.Predictions.Fetch && !p.runs(pipeline.AssignActivities), "predictions.fetch: only the handler assign asks for predictions, and it does not run here")
 	odd(s.Profiles.Store != "none" && !p.runs(pipeline.AssignActivities), "profiles.store: only the handler assign uses profiles, and it does not run here")
 	c.warnOfDatafile(odd)
-}
-
-func (c *configCheck) isGiven(key string) bool {
-	if c.tree == nil {
-		return false
-	}
-	_, ok := c.tree.byKey[key]
-	return ok
 }
 
 // warnOfDatafile says where configuration and datafile don't go together. It knows
