@@ -61,7 +61,7 @@ func NewGenerator(seed uint64, opts Options) *Generator {
 	if opts.Pause <= 0 {
 		opts.Pause = 40 * time.Millisecond
 	}
-	now := int64(Base)
+	now := Base
 	if !opts.Start.IsZero() {
 		now = opts.Start.UnixMilli()
 	}
