@@ -19,9 +19,9 @@ type Explanation struct {
 	Enabled      bool            `json:"enabled"`
 	VariationKey *string         `json:"variation_key"` // null: none
 	RuleKey      *string         `json:"rule_key"`      // null: none decided
-	RuleType     string          `json:"rule_type"`
-	ExperimentID string          `json:"experiment_id"`
-	VariationID  string          `json:"variation_id"`
+	RuleType     *string         `json:"rule_type"`     // null: not decided, see Error
+	ExperimentID *string         `json:"experiment_id"` // null: none
+	VariationID  *string         `json:"variation_id"`  // null: none
 	Variables    json.RawMessage `json:"variables"`
 	Error        string          `json:"error,omitempty"`
 	Dispatched   bool            `json:"decision_event_dispatched"`
@@ -113,10 +113,13 @@ func (p *Project) Explain(ctx context.Context, u *User, key string, options Opti
 	if d.err == FlagNotFound {
 		e.add(d.Reasons()[0])
 	}
-	e.Enabled, e.RuleType, e.ExperimentID, e.VariationID = d.Enabled(), d.RuleType().String(), d.ExperimentID(), d.VariationID()
+	e.Enabled, e.ExperimentID, e.VariationID = d.Enabled(), orNull(d.ExperimentID()), orNull(d.VariationID())
 	e.Error, e.Dispatched, e.Variables = d.err.String(), d.isDispatched, json.RawMessage(d.VariablesJSON())
 	if key, ok := d.VariationKey(); ok {
 		e.VariationKey = &key
+	}
+	if d.err == NoError {
+		e.RuleType = orNull(d.RuleType().String())
 	}
 	if key, ok := d.RuleKey(); ok {
 		e.RuleKey = &key
@@ -128,6 +131,14 @@ func (p *Project) Explain(ctx context.Context, u *User, key string, options Opti
 		}
 	}
 	return e
+}
+
+// orNull is an id as decision records have it: null if there is none.
+func orNull(id string) *string {
+	if id == "" {
+		return nil
+	}
+	return &id
 }
 
 func (e *Explanation) add(r Reason) {

@@ -98,7 +98,7 @@ func TestExplainSteps(t *testing.T) {
 	require.Equal(t, []Note{{"bucketing_id_ignored", "The attribute $opt_bucketing_id is not a string; the user id is used."}}, e.Notes)
 	require.Equal(t, "v4", *e.VariationKey)
 	require.Equal(t, "r4", *e.RuleKey)
-	require.Equal(t, "rollout", e.RuleType)
+	require.Equal(t, "rollout", *e.RuleType)
 
 	e = p.Explain(t.Context(), u, "nope", 0, nil)
 	require.Equal(t, "flag_not_found", e.Error)

@@ -53,7 +53,7 @@ func (t *explanationText) verdict(e *decision.Explanation) {
 	t.line("")
 	switch {
 	case e.RuleKey != nil:
-		row("decided by", kindOf(e.RuleType)+" "+printable(*e.RuleKey)+t.aside("id "+e.ExperimentID))
+		row("decided by", kindOf(e.Decision.RuleType().String())+" "+printable(*e.RuleKey)+t.aside("id "+e.Decision.ExperimentID()))
 	case e.VariationKey != nil:
 		row("decided by", "a decision forced for the whole flag")
 	default:
