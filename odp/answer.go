@@ -11,6 +11,13 @@ type object map[string]json.RawMessage
 // whatever else there is, and only the first of them counts.
 // Source: odp.md OD-19 and the outcome table of section 4.
 func parseAnswer(body []byte) ([]string, error) {
+	if segments, ok := parsePlain(body); ok {
+		return segments, nil
+	}
+	return parseAny(body)
+}
+
+func parseAny(body []byte) ([]string, error) {
 	if !json.Valid(body) {
 		return nil, &Error{Class: JSONError}
 	}

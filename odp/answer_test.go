@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -212,8 +213,16 @@ func TestErrorNames(t *testing.T) {
 func FuzzAnswer(f *testing.F) {
 	f.Add([]byte(`{"data":{"customer":{"audiences":{"edges":[{"node":{"name":"vip","state":"qualified"}}]}}}}`))
 	f.Add([]byte(`{"errors":[{"extensions":{"classification":"C","code":"X"}}]}`))
+	f.Add([]byte(" {\"data\" :{\"customer\":{\"audiences\":{\"edges\":[ {\"node\":{\"state\":\"qualified\",\"name\":\"vip\"}} ,\n{\"node\":{\"name\":\"b2\",\"state\":\"no\"}}]}}}} \n"))
+	f.Add([]byte(`{"data":{"customer":{"audiences":{"edges":[]}}}}{}`))
+	f.Add([]byte(`{"data":{"customer":{"audiences":{"edges":[{"node":{"name":"a","name":"qualified"}},]}}}}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		segments, err := parseAnswer(body)
+		if quick, ok := parsePlain(body); ok {
+			if whole, err := parseAny(body); err != nil || !slices.Equal(quick, whole) {
+				t.Fatalf("%q: %v read in haste, %v and %v at leisure", body, quick, whole, err)
+			}
+		}
 		if (err == nil) != (segments != nil) {
 			t.Fatalf("%q: %v and %v", body, segments, err)
 		}

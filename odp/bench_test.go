@@ -82,3 +82,19 @@ func BenchmarkAppendEvent(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkMiss is our own part of one request: rendering it, and reading the answer.
+func BenchmarkMiss(b *testing.B) {
+	q := Query{Key: FSUserID, Value: "user-1", Segments: []string{"vip", "b2", "newsletter"}}
+	answer := []byte(`{"data":{"customer":{"audiences":{"edges":[{"node":{"name":"vip","state":"qualified"}},{"node":{"name":"b2","state":"not_qualified"}},{"node":{"name":"newsletter","state":"qualified"}}]}}}}`)
+	dst := make([]byte, 0, 1024)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := appendQuery(dst, &q); err != nil {
+			b.Fatal(err)
+		}
+		if segments, err := parseAnswer(answer); err != nil || len(segments) != 2 {
+			b.Fatal(segments, err)
+		}
+	}
+}

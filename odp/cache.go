@@ -144,11 +144,16 @@ func (c *LRU) get(k key, extra time.Duration) (entry, bool) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.getAt(k, extra, time.Now())
+}
+
+// getAt is get at a time, for who holds mu.
+func (c *LRU) getAt(k key, extra time.Duration, now time.Time) (entry, bool) {
 	s, ok := c.users.Get(k)
 	if !ok {
 		return entry{}, false
 	}
-	age := time.Since(s.at)
+	age := now.Sub(s.at)
 	if c.timeout > 0 && age >= c.timeout+extra {
 		if age >= c.timeout+c.staleFor {
 			c.users.Remove(k)
@@ -156,6 +161,24 @@ func (c *LRU) get(k key, extra time.Duration) (entry, bool) {
 		return entry{}, false
 	}
 	return entry{s.segments, age}, true
+}
+
+// each is find for n keys, in one go: told is called for each of them, and must not come
+// back to the cache.
+func (c *LRU) each(n int, keyOf func(i int) key, told func(i int, e entry, ok bool)) {
+	if c.users == nil {
+		for i := range n {
+			told(i, entry{}, false)
+		}
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := time.Now()
+	for i := range n {
+		e, ok := c.getAt(keyOf(i), c.staleFor, now)
+		told(i, e, ok)
+	}
 }
 
 func (c *LRU) save(k key, segments []string) {
@@ -171,11 +194,11 @@ func (c *LRU) save(k key, segments []string) {
 func (c *LRU) find(_ context.Context, k key) (entry, bool) { return c.get(k, c.staleFor) }
 
 func (c *LRU) findMany(_ context.Context, keys []key, found func(int, entry)) {
-	for i := range keys {
-		if e, ok := c.get(keys[i], c.staleFor); ok {
+	c.each(len(keys), func(i int) key { return keys[i] }, func(i int, e entry, ok bool) {
+		if ok {
 			found(i, e)
 		}
-	}
+	})
 }
 
 func (c *LRU) keep(_ context.Context, k key, segments []string) { c.save(k, segments) }

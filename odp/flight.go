@@ -27,27 +27,40 @@ type flight struct {
 	cancel context.CancelCauseFunc // nil: no request yet; guarded by Segments.mu
 }
 
-// fly joins the flight for a user, or begins one.
-func (s *Segments) fly(ctx context.Context, st *state, k key, isUnshared bool) Result {
-	id := flightKey{k, st, isUnshared}
+// board joins the flight for a user, or begins one. Without a flight there is the result
+// instead.
+func (s *Segments) board(ctx context.Context, id flightKey) (*flight, Result) {
+	if ctx.Err() != nil {
+		return nil, Result{Err: fetchError(cancelled(ctx))}
+	}
+	f, isFirst := s.join(id)
+	switch {
+	case f == nil:
+		return nil, Result{Err: fetchError(ErrClosed)}
+	case isFirst:
+		s.begin(ctx, id, f)
+	default:
+		s.stats.joined.Add(1)
+	}
+	return f, Result{}
+}
+
+// fly waits for a flight that was boarded, and boards one itself if f is nil or has been
+// abandoned.
+func (s *Segments) fly(ctx context.Context, id flightKey, f *flight) Result {
 	for {
-		if ctx.Err() != nil {
-			return Result{Err: fetchError(cancelled(ctx))}
-		}
-		f, isFirst := s.join(id)
-		switch {
-		case f == nil:
-			return Result{Err: fetchError(ErrClosed)}
-		case isFirst:
-			s.begin(ctx, id, f)
-		default:
-			s.stats.joined.Add(1)
+		if f == nil {
+			var r Result
+			if f, r = s.board(ctx, id); f == nil {
+				return r
+			}
 		}
 		select {
 		case <-f.done:
 			if !f.isAbandoned {
 				return f.result
 			}
+			f = nil
 		case <-ctx.Done():
 			return Result{Err: fetchError(cancelled(ctx))}
 		}
@@ -224,8 +237,11 @@ func (s *Segments) save(ctx context.Context, st *state, k key, segments []string
 	if s.state.Load() != st {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, keepTimeout)
-	defer cancel()
+	if !s.isLocal { // memory doesn't wait
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, keepTimeout)
+		defer cancel()
+	}
 	s.store.keep(ctx, k, segments)
 }
 

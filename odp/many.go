@@ -3,8 +3,6 @@ package odp
 import (
 	"context"
 	"slices"
-	"sync"
-	"sync/atomic"
 )
 
 // FetchMany finds out the segments of the users of a micro-batch: one result each, in
@@ -36,27 +34,32 @@ func (s *Segments) AppendMany(ctx context.Context, dst []Result, users []User, o
 	if len(missing) == 0 {
 		return dst
 	}
-	askOne := func(m *miss) {
-		results[m.index] = s.ask(ctx, st, s.keyOf(users[m.index]), o, m.old)
-		s.stats.count(&results[m.index])
+	// All requests are begun before one is waited for. Each is in a goroutine of its own
+	// as it is, so that nothing else has to be.
+	for i := range missing {
+		m := &missing[i]
+		s.stats.misses.Add(1)
+		m.id = flightKey{s.keyOf(users[m.index]), st, o&IgnoreCache != 0}
+		m.flight, results[m.index] = s.board(ctx, m.id)
 	}
-	var next atomic.Int64
-	var workers sync.WaitGroup
-	for range min(len(missing), s.cfg.MaxInFlight) {
-		workers.Go(func() {
-			for i := next.Add(1) - 1; i < int64(len(missing)); i = next.Add(1) - 1 {
-				askOne(&missing[i])
-			}
-		})
+	for i := range missing {
+		m := &missing[i]
+		r := &results[m.index]
+		if m.flight != nil {
+			*r = s.fly(ctx, m.id, m.flight)
+		}
+		*r = s.orStale(*r, o, m.old)
+		s.stats.count(r)
 	}
-	workers.Wait()
 	return dst
 }
 
 // A miss is a user who isn't in the cache, or was there for too long.
 type miss struct {
-	index int
-	old   entry
+	index  int
+	old    entry
+	id     flightKey
+	flight *flight
 }
 
 // lookUp answers what the cache can, and lists the others.
@@ -69,16 +72,7 @@ func (s *Segments) lookUp(ctx context.Context, st *state, users []User, results 
 		return missing
 	}
 	if s.isLocal {
-		for i := range users {
-			k := s.keyOf(users[i])
-			e, ok := s.store.find(ctx, k)
-			if ok && s.isFresh(&e) {
-				results[i] = s.hit(st, k, &e)
-			} else {
-				missing = append(missing, miss{i, e})
-			}
-		}
-		return missing
+		return s.lookUpLocal(st, users, results)
 	}
 	keys := make([]key, len(users))
 	found := make([]entry, len(users))
@@ -91,8 +85,31 @@ func (s *Segments) lookUp(ctx context.Context, st *state, users []User, results 
 		if has[i] && s.isFresh(&found[i]) {
 			results[i] = s.hit(st, keys[i], &found[i])
 		} else {
-			missing = append(missing, miss{i, found[i]})
+			missing = append(missing, miss{index: i, old: found[i]})
 		}
+	}
+	return missing
+}
+
+// lookUpLocal is lookUp in memory: the cache is locked once, for all.
+func (s *Segments) lookUpLocal(st *state, users []User, results []Result) (missing []miss) {
+	lru, _ := s.store.(*LRU)
+	hits := 0
+	var due []int
+	lru.each(len(users), func(i int) key { return s.keyOf(users[i]) }, func(i int, e entry, ok bool) {
+		if !ok || !s.isFresh(&e) {
+			missing = append(missing, miss{index: i, old: e})
+			return
+		}
+		hits++
+		results[i] = fromCache(&e)
+		if s.isDue(&e) {
+			due = append(due, i)
+		}
+	})
+	s.stats.hits.Add(uint64(hits))
+	for _, i := range due {
+		s.refresh(st, s.keyOf(users[i]))
 	}
 	return missing
 }

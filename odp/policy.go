@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -94,41 +95,64 @@ const (
 // The error is not nil only if ctx has ended: then nothing is known of the batch, and
 // it is to be repeated.
 func (s *Segments) Resolve(ctx context.Context, users []User, p Policy, timeout time.Duration) ([]Resolution, error) {
+	out, err := s.AppendResolved(ctx, make([]Resolution, 0, len(users)), users, p, timeout)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// resultsPool has room for the results of a round.
+var resultsPool = sync.Pool{New: func() any { return new([]Result) }}
+
+// AppendResolved is Resolve that appends to dst; with an error, nothing.
+func (s *Segments) AppendResolved(ctx context.Context, dst []Resolution, users []User, p Policy, timeout time.Duration) ([]Resolution, error) {
 	var o Options
 	if p == Stale {
 		o = AllowStale
 	}
-	out := make([]Resolution, len(users))
-	open := make([]int, len(users)) // indices of users without an answer
-	for i := range open {
-		open[i] = i
-	}
-	asked := slices.Clone(users)
-	var results []Result
+	room, _ := resultsPool.Get().(*[]Result)
+	defer func() {
+		clear((*room)[:cap(*room)])
+		resultsPool.Put(room)
+	}()
+	from := len(dst)
+	asked := users
+	var at []int // where those asked stand among users; nil: in the same place
 	for round := 1; ; round++ {
-		results = s.round(ctx, results[:0], asked, o, timeout)
+		results := s.round(ctx, (*room)[:0], asked, o, timeout)
+		*room = results
 		if ctx.Err() != nil {
-			return nil, fmt.Errorf("fetch segments of %d users: %w", len(users), context.Cause(ctx))
+			return dst[:from], fmt.Errorf("fetch segments of %d users: %w", len(users), context.Cause(ctx))
+		}
+		if round == 1 {
+			dst = slices.Grow(dst, len(users))[:from+len(users)]
 		}
 		var pause time.Duration
-		left := 0
-		for i, at := range open {
-			r := results[i]
-			out[at] = Resolution{r, verdictOf(r.Err, p)}
+		var open []int // of users without an answer
+		for i := range results {
+			r := &results[i]
+			place := i
+			if at != nil {
+				place = at[i]
+			}
+			dst[from+place] = Resolution{*r, verdictOf(r.Err, p)}
 			if p == Hold && r.Err != nil && ClassOf(r.Err) != NotReady && IsTransient(r.Err) {
-				open[left], asked[left] = at, asked[i]
-				left++
+				open = append(open, place)
 				pause = max(pause, retryAfterOf(r.Err))
 			}
 		}
-		if left == 0 {
-			return out, nil
+		if len(open) == 0 {
+			return dst, nil
 		}
-		open, asked = open[:left], asked[:left]
+		at, asked = open, make([]User, len(open))
+		for i, place := range open {
+			asked[i] = users[place]
+		}
 		pause = max(pause, min(firstHold<<min(round-1, 10), maxHold))
 		pause += time.Duration(rand.Float64() * 0.1 * float64(pause))
 		if sleep(ctx, pause) != nil {
-			return nil, fmt.Errorf("fetch segments, held for %d of %d users: %w", left, len(users), context.Cause(ctx))
+			return dst[:from], fmt.Errorf("fetch segments, held for %d of %d users: %w", len(open), len(users), context.Cause(ctx))
 		}
 	}
 }

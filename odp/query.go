@@ -3,7 +3,6 @@ package odp
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +12,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"sortition/schemas"
 )
 
 // The identifiers a user can be asked for by. Source: odp.md OD-12, OD-P2.
@@ -74,7 +75,7 @@ func newHTTPClient(transport http.RoundTripper, timeout time.Duration, conns int
 
 // FetchSegments asks ODP. Errors are [*Error].
 func (g *GraphQL) FetchSegments(ctx context.Context, q Query) ([]string, error) {
-	body, err := appendQuery(nil, &q)
+	body, err := appendQuery(make([]byte, 0, 512), &q)
 	if err != nil {
 		return nil, err
 	}
@@ -94,18 +95,18 @@ func appendQuery(dst []byte, q *Query) ([]byte, error) {
 	if !utf8.ValidString(q.Value) {
 		return nil, &Error{Class: InvalidIdentifier, Detail: "the user id is not UTF-8"}
 	}
-	type variables struct {
-		UserID    string   `json:"userId"`
-		Audiences []string `json:"audiences"`
-	}
-	encoded, err := json.Marshal(variables{q.Value, q.Segments})
-	if err != nil {
-		return nil, &Error{Class: InvalidIdentifier, Err: err}
-	}
 	dst = append(dst, `{"query":"query($userId:String,$audiences:[String]){customer(`...)
 	dst = append(dst, q.Key...)
-	dst = append(dst, `:$userId){audiences(subset:$audiences){edges{node{name state}}}}}","variables":`...)
-	return append(append(dst, encoded...), '}'), nil
+	dst = append(dst, `:$userId){audiences(subset:$audiences){edges{node{name state}}}}}","variables":{"userId":`...)
+	dst = schemas.AppendString(dst, q.Value)
+	dst = append(dst, `,"audiences":[`...)
+	for i, segment := range q.Segments {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = schemas.AppendString(dst, segment)
+	}
+	return append(dst, "]}}"...), nil
 }
 
 // isName tells whether text can stand in a query as the name of an argument.

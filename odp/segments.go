@@ -208,9 +208,18 @@ func (s *Segments) isFresh(e *entry) bool {
 // hit answers from the cache, and has users refreshed whose time is nearly over.
 func (s *Segments) hit(st *state, k key, e *entry) Result {
 	s.stats.hits.Add(1)
-	if s.cfg.RefreshAhead > 0 && s.cfg.CacheTimeout > 0 && e.age >= s.cfg.CacheTimeout-s.cfg.RefreshAhead {
+	if s.isDue(e) {
 		s.refresh(st, k)
 	}
+	return fromCache(e)
+}
+
+// isDue tells whether the time of a hit is nearly over.
+func (s *Segments) isDue(e *entry) bool {
+	return s.cfg.RefreshAhead > 0 && s.cfg.CacheTimeout > 0 && e.age >= s.cfg.CacheTimeout-s.cfg.RefreshAhead
+}
+
+func fromCache(e *entry) Result {
 	if e.segments == nil {
 		return Result{Segments: noSegments, Source: FromCache}
 	}
@@ -220,7 +229,11 @@ func (s *Segments) hit(st *state, k key, e *entry) Result {
 // ask asks ODP, and falls back to an old answer where that is allowed.
 func (s *Segments) ask(ctx context.Context, st *state, k key, o Options, old entry) Result {
 	s.stats.misses.Add(1)
-	r := s.fly(ctx, st, k, o&IgnoreCache != 0)
+	return s.orStale(s.fly(ctx, flightKey{k, st, o&IgnoreCache != 0}, nil), o, old)
+}
+
+// orStale is a result, or the old answer in its place where that is allowed.
+func (s *Segments) orStale(r Result, o Options, old entry) Result {
 	if r.Err != nil && o&AllowStale != 0 && old.segments != nil && isForNow(r.Err) {
 		s.stats.stale.Add(1)
 		return Result{Segments: slices.Clip(old.segments), Source: FromStale}

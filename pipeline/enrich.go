@@ -30,9 +30,10 @@ type SegmentAnswer struct {
 	IsRefused bool
 }
 
-// enrichment is what a worker finds out for a batch before it decides. The records
-// are decoded once more afterwards: an activity lives in the decoder's buffers, and a
-// thousand of them at once would keep a thousand buffers of the largest size ever seen.
+// enrichment is what a worker finds out for a batch before it decides. Of the records it
+// reads no more than that takes; each is decoded when its turn has come. An activity
+// lives in the decoder's buffers, and a thousand of them at once would keep a thousand
+// buffers of the largest size ever seen.
 type enrichment struct {
 	of      []int // by record: index of its answer, or asGiven
 	ids     []byte
@@ -58,17 +59,23 @@ func (w *worker) enrich(ctx context.Context, batch *Batch) error {
 	}
 	for i := range batch.Records {
 		e.of = append(e.of, asGiven)
-		if w.decode(&batch.Records[i]) != nil {
+		r := &batch.Records[i]
+		var p schemas.Peek
+		if !w.decoder.Peek(r.Headers, r.Value, w.cfg.Mapping, identifier, &p) {
 			continue
 		}
 		if w.profiles != nil {
-			w.profiles.want(w.activity.UserID)
+			w.profiles.want(p.UserID)
 		}
-		if from == nil || w.activity.HasSegments {
+		if from == nil || p.HasSegments {
 			continue
 		}
+		value := p.Identifier
+		if value == "" && identifier == "fs_user_id" {
+			value = p.UserID
+		}
 		e.of[i] = len(e.ends)
-		e.ids = append(e.ids, identifierOf(&w.activity, identifier)...)
+		e.ids = append(e.ids, value...)
 		e.ends = append(e.ends, len(e.ids))
 	}
 	if w.profiles != nil {
@@ -92,19 +99,6 @@ func (w *worker) enrich(ctx context.Context, batch *Batch) error {
 		panic("BUG: as many answers about segments as users were asked for")
 	}
 	return nil
-}
-
-// identifierOf is the value of an identifier, "" if the activity has none.
-func identifierOf(a *schemas.Activity, name string) string {
-	for i := range a.Identifiers {
-		if a.Identifiers[i].Key == name {
-			return a.Identifiers[i].Value
-		}
-	}
-	if name == "fs_user_id" {
-		return a.UserID
-	}
-	return ""
 }
 
 // giveSegments gives the decoded activity of a record its segments. It returns what

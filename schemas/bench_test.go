@@ -1,6 +1,7 @@
 package schemas
 
 import (
+	"bytes"
 	"encoding/json"
 	"testing"
 )
@@ -135,6 +136,27 @@ func BenchmarkDecodeEvent(b *testing.B) {
 			for b.Loop() {
 				if err := d.DecodeEvent(row.headers, sampleActivity, nil, &a); err != nil {
 					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkPeek is what a stage that looks at all records first pays for it.
+func BenchmarkPeek(b *testing.B) {
+	for name, record := range map[string][]byte{
+		"given":   sampleActivity,
+		"without": bytes.Replace(sampleActivity, []byte(`"segments":["vip","newsletter"],`), nil, 1),
+		"escapes": bytes.Replace(sampleActivity, []byte(`"segments":["vip","newsletter"]`), []byte(`"context":"\u0041"`), 1),
+	} {
+		b.Run(name, func(b *testing.B) {
+			var d Decoder
+			var p Peek
+			b.SetBytes(int64(len(record)))
+			b.ReportAllocs()
+			for b.Loop() {
+				if !d.Peek(nil, record, nil, "", &p) {
+					b.Fatal("nothing was told")
 				}
 			}
 		})

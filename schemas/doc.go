@@ -33,6 +33,9 @@
 // that an Activity is a view: it is valid until its Decoder's next Decode. A
 // worker that needs several at a time uses DecodeMore and Reset.
 //
+// Decoder.Peek tells of a record only what must be known before it is decoded, for
+// whoever looks at all records of a batch first.
+//
 // Every message has a version, 1. Fields may be added to a version; to change
 // or take away one makes the next.
 package schemas

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"sortition/decision"
+	"sortition/internal/fileio"
 	"sortition/odp"
 	"sortition/pipeline"
 	"sortition/schemas"
@@ -18,7 +19,7 @@ import (
 type odpFlags struct {
 	ODP            bool   `name:"odp" help:"Fetch the audience segments of users whose activities don't name them, from the datafile's ODP integration."`
 	ODPHost        string `name:"odp-host" placeholder:"URL" help:"Fetch from there instead of the integration's host: an emulator's."`
-	ODPUserKey     string `name:"odp-user-key" default:"fs_user_id" placeholder:"NAME" help:"The identifier users are asked for by. Others than fs_user_id, which is the user_id, are looked up in the activity's identifiers."`
+	ODPUserKey     string `name:"odp-user-key" default:"fs_user_id" placeholder:"NAME" help:"The identifier users are asked for by. It is looked up in the activity's identifiers; fs_user_id, if they don't name it, is the user_id."`
 	ODPConcurrency int    `name:"odp-concurrency" default:"64" placeholder:"N" help:"Requests under way at once (64)."`
 	ODPCacheSize   int    `name:"odp-cache-size" default:"100000" placeholder:"N" help:"Users whose segments are kept in memory (100000)."`
 	ODPPolicy      string `name:"odp-policy" default:"unknown" placeholder:"POLICY" help:"When segments can't be had: unknown decides without them, and the record says why (default); hold asks until they can; dead_letter rejects the activity."`
@@ -141,13 +142,14 @@ func (o *assignODP) account(w io.Writer) {
 	}
 }
 
-// enriched is what a chunk's activities are to be given.
+// enriched is what a chunk's activities are to be given. Its lists are made for reuse.
 type enriched struct {
-	of    []int // by line: index of the resolution, less than 0: none
-	users []odp.User
-	ids   []byte
-	ends  []int
-	found []odp.Resolution
+	decoder schemas.Decoder
+	of      []int // by line: index of the resolution, less than 0: none
+	users   []odp.User
+	ids     []byte
+	ends    []int
+	found   []odp.Resolution
 }
 
 // The lines that are not asked for.
@@ -156,21 +158,25 @@ const (
 	noIdentifier = -2
 )
 
-// enrich finds out the segments of the chunk's users. The lines are decoded once more
-// afterwards: an activity lives in the decoder's buffers.
+// enrich finds out the segments of the chunk's users. It reads of the lines no more than
+// that takes; each is decoded when it is decided.
 func (w *assignWorker) enrich(ctx context.Context, file *inputFile) error {
 	e := &w.enriched
 	e.of, e.ids, e.ends, e.users = e.of[:0], e.ids[:0], e.ends[:0], e.users[:0]
 	for i := range w.chunk.Lines {
 		line := &w.chunk.Lines[i]
 		e.of = append(e.of, asGiven)
-		if w.decode(file, line, w.chunk.Data[line.From:line.To]) != nil || w.activity.HasSegments {
+		var p schemas.Peek
+		if !w.peek(file, line, w.chunk.Data[line.From:line.To], &p) || p.HasSegments {
 			continue
 		}
-		id, ok := w.odpIdentifier()
-		if !ok {
-			e.of[i] = noIdentifier
-			continue
+		id := p.Identifier
+		if id == "" {
+			if w.odp.userKey != odp.FSUserID {
+				e.of[i] = noIdentifier
+				continue
+			}
+			id = p.UserID
 		}
 		e.of[i] = len(e.ends)
 		e.ids = append(e.ids, id...)
@@ -182,38 +188,45 @@ func (w *assignWorker) enrich(ctx context.Context, file *inputFile) error {
 		from = end
 	}
 	var err error
-	e.found, err = w.odp.segments.Resolve(ctx, e.users, w.odp.policy, 0)
+	e.found, err = w.odp.segments.AppendResolved(ctx, e.found[:0], e.users, w.odp.policy, 0)
 	return err
 }
 
-// fetchThenEnter enriches the chunk and waits until the job may be decided.
+// peek tells what enriching needs of a line; false if the line can't be used.
+func (w *assignWorker) peek(file *inputFile, line *fileio.Line, data []byte, p *schemas.Peek) bool {
+	d := &w.enriched.decoder
+	switch {
+	case line.Err != nil:
+		return false
+	case file.isCSV:
+		var a schemas.Activity
+		if file.columns.Decode(data, d, &a) != nil {
+			return false
+		}
+		p.Of(&a, w.odp.userKey)
+		return true
+	}
+	return d.Peek(nil, data, w.plan.mapping, w.odp.userKey, p)
+}
+
+// fetchThenEnter enriches the chunk, waits until the job may be decided, and takes a
+// desk for it.
 func (w *assignWorker) fetchThenEnter(ctx context.Context, job int64, file *inputFile) error {
 	if err := w.enrich(ctx, file); err != nil {
 		return err
 	}
-	out, ok := w.gate.enter(job)
+	d, ok := w.gate.enter(job)
 	if !ok {
 		if err := w.sequence.cause(); err != nil {
 			return err
 		}
 		return context.Canceled
 	}
-	out.totals.add(&w.out.totals) // a line that was too long, passed over before
-	w.out = out
+	if d == nil {
+		d = newDesk(w.assignment)
+	}
+	w.desk = d
 	return nil
-}
-
-// odpIdentifier is what the activity's user is asked for by.
-func (w *assignWorker) odpIdentifier() (string, bool) {
-	if w.odp.userKey == odp.FSUserID {
-		return w.activity.UserID, true
-	}
-	for i := range w.activity.Identifiers {
-		if p := &w.activity.Identifiers[i]; p.Key == w.odp.userKey && p.Value != "" {
-			return p.Value, true
-		}
-	}
-	return "", false
 }
 
 // giveSegments gives the activity of the i-th line its segments, or says why it has

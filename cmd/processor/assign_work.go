@@ -150,23 +150,36 @@ func (r *result) reset() {
 	r.totals.reset()
 }
 
-// An assignWorker has its own of everything that can't be shared.
-type assignWorker struct {
-	*assignment
+// A desk is what deciding takes and can't be shared. It has some MB of buffers; of the
+// workers who fetch segments only those have one who are deciding.
+type desk struct {
 	assigner *pipeline.Assigner
 	batcher  *pipeline.EventBatcher
 	decoder  schemas.Decoder
 	activity schemas.Activity
-	chunk    fileio.Chunk
 	out      *result
-	enriched enriched
 	unsent   int // about how many bytes of visitors the batcher holds
 }
 
+func newDesk(a *assignment) *desk {
+	d := &desk{assigner: pipeline.NewAssigner(a.plan.settings), batcher: pipeline.NewEventBatcher(0, 0), out: &result{}}
+	d.assigner.Use(a.snapshot)
+	return d
+}
+
+// An assignWorker takes chunks, and decides them at its desk.
+type assignWorker struct {
+	*assignment
+	*desk    // nil while it fetches segments
+	chunk    fileio.Chunk
+	enriched enriched
+}
+
 func newAssignWorker(a *assignment) *assignWorker {
-	w := &assignWorker{assignment: a, assigner: pipeline.NewAssigner(a.plan.settings), out: &result{}}
-	w.assigner.Use(a.snapshot)
-	w.batcher = pipeline.NewEventBatcher(0, 0)
+	w := &assignWorker{assignment: a}
+	if a.odp == nil {
+		w.desk = newDesk(a)
+	}
 	return w
 }
 
@@ -197,8 +210,8 @@ func (w *assignWorker) work(ctx context.Context) (err error) {
 			return err
 		}
 		if w.odp != nil {
-			w.gate.leave(w.out)
-			w.out = &result{}
+			w.gate.leave(w.desk)
+			w.desk = nil
 		}
 	}
 }
@@ -232,7 +245,7 @@ func (w *assignWorker) passLongLine(job int64, file *inputFile) error {
 	}
 	line := &w.chunk.Lines[0]
 	reject := rejectOf(line.Err)
-	w.out.totals.reject(file, line.Number, reject)
+	w.totals.reject(file, line.Number, reject)
 	w.chunk.Lines = w.chunk.Lines[:0]
 	if w.outputs.rejects == nil {
 		return file.cutter.Rest(io.Discard)

@@ -14,7 +14,7 @@ type gate struct {
 	next    int64
 	free    int
 	isOver  bool
-	results []*result // at most free
+	desks   []*desk // at most free
 }
 
 func newGate(workers int) *gate {
@@ -23,8 +23,9 @@ func newGate(workers int) *gate {
 	return g
 }
 
-// enter waits until job may go on. It returns a result to fill, unless all is over.
-func (g *gate) enter(job int64) (r *result, ok bool) {
+// enter waits until job may go on. It returns a desk for it if there is one already, nil
+// if one is to be made; not ok when all is over.
+func (g *gate) enter(job int64) (d *desk, ok bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for !g.isOver && (g.next != job || g.free == 0) {
@@ -36,19 +37,18 @@ func (g *gate) enter(job int64) (r *result, ok bool) {
 	g.next++
 	g.free--
 	g.changed.Broadcast()
-	if n := len(g.results); n > 0 {
-		r, g.results = g.results[n-1], g.results[:n-1]
-		return r, true
+	if n := len(g.desks); n > 0 {
+		d, g.desks = g.desks[n-1], g.desks[:n-1]
 	}
-	return &result{}, true
+	return d, true
 }
 
-// leave makes room for another, and hands an empty result on.
-func (g *gate) leave(r *result) {
+// leave makes room for another, and hands the desk on.
+func (g *gate) leave(d *desk) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.free++
-	g.results = append(g.results, r)
+	g.desks = append(g.desks, d)
 	g.changed.Broadcast()
 }
 
