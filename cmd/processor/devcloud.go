@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -47,13 +46,6 @@ func openDevCloud(datafile []byte, seed uint64, dir string) (*devCloud, error) {
 		return nil, errors.Join(err, e.Close())
 	}
 	return &devCloud{Server: server, key: e.SDKKey()}, nil
-}
-
-// abandon closes a cloud that hasn't run.
-func (c *devCloud) abandon() error {
-	over, cancel := context.WithCancel(context.Background())
-	cancel()
-	return c.Run(over)
 }
 
 // served is the datafile that is served now.

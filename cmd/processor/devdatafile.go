@@ -283,10 +283,10 @@ func rolloutsOf(raw []byte) map[string]int {
 // everyoneElse is the last rule of a flag's rollout; nil if it has none.
 // Source: datafile.md section 4.
 func everyoneElse(root map[string]any, flag string) map[string]any {
-	find := func(list, name, value any) map[string]any {
+	find := func(list any, name string, value any) map[string]any {
 		items, _ := list.([]any)
 		for _, item := range items {
-			if item, ok := item.(map[string]any); ok && item[name.(string)] == value {
+			if item, ok := item.(map[string]any); ok && item[name] == value {
 				return item
 			}
 		}

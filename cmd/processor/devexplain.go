@@ -118,7 +118,7 @@ var devExplainPage = template.Must(template.New("explain").Parse(`<!doctype html
 :root{color-scheme:light dark;font:15px/1.5 system-ui,sans-serif}
 body{margin:2rem auto;max-width:70rem;padding:0 1.25rem;background:light-dark(#f7f7f5,#16181d);color:light-dark(#1d2129,#e4e6eb)}
 h1{font-size:1.3rem;margin:.2rem 0 1rem}h2{font-size:.95rem;margin:1.6rem 0 .4rem}
-pre{background:light-dark(#fff,#1f2229);border:1px solid light-dark(#e2e2dd,#30343d);border-radius:8px;padding:1rem;overflow:auto;font:13px/1.45 ui-monospace,monospace;white-space:pre-wrap}
+pre{background:light-dark(#fff,#1f2229);border:1px solid light-dark(#e2e2dd,#30343d);border-radius:8px;padding:1rem;overflow:auto;font:13px/1.45 ui-monospace,monospace;white-space:pre-wrap;overflow-wrap:anywhere}
 a{color:light-dark(#1557b0,#8ab4f8)}
 </style>
 <a href="/">← all decisions</a>
