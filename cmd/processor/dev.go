@@ -89,7 +89,7 @@ func (c *devCmd) Run(ctx context.Context, std stdio) (err error) {
 		return err
 	}
 	// The account is given after Ctrl-C too; the second one ends that.
-	a, err := w.takeAccount(context.WithoutCancel(ctx))
+	a, err := w.takeAccount(context.WithoutCancel(ctx), took.stop >= devDrain/2)
 	if err != nil {
 		return fmt.Errorf("read the topics back: %w", err)
 	}
@@ -109,6 +109,7 @@ func (c *devCmd) Run(ctx context.Context, std stdio) (err error) {
 type devTook struct {
 	consume time.Duration // until all activities were worked through, or the end
 	deliver time.Duration // until all of it was delivered too
+	stop    time.Duration // from the wish to end to the end
 }
 
 // work runs the stream until all activities are through (with Exit) or ctx is done.
@@ -139,8 +140,11 @@ func (w *devWorld) work(ctx context.Context, c *devCmd, progress *devProgress) (
 
 	err = w.await(ctx, c, start, &took, progress, ended)
 	progress.end()
+	stopping := time.Now()
 	stop()
-	return took, errors.Join(err, unlessCanceled(<-making), <-ended)
+	err = errors.Join(err, unlessCanceled(<-making), <-ended)
+	took.stop = time.Since(stopping)
+	return took, err
 }
 
 // await returns when all is through, ctx is done, or the stream has ended, which is an

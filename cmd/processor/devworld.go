@@ -54,6 +54,7 @@ const (
 	// devPolling is how soon a datafile that somebody sets in the emulator is fetched;
 	// those that dev sets itself are fetched at once.
 	devPolling = 500 * time.Millisecond
+	devDrain   = 20 * time.Second
 	devCommit  = 100 * time.Millisecond
 	// devEventVisitors is more than the default: the emulator looks at each body, and
 	// shares the processors with the stream.
@@ -167,7 +168,7 @@ func (w *devWorld) openStream(std stdio) (err error) {
 		subscriber:    kafkago.SubscriberConfig{Group: devGroup, MaxWait: 100 * time.Millisecond, CommitInterval: devCommit},
 		producer:      kafkago.ProducerConfig{Compression: "lz4"},
 		connection:    kafkago.Connection{Brokers: w.broker.Addrs()},
-		drain:         20 * time.Second,
+		drain:         devDrain,
 	}, logger)
 	if err != nil {
 		return err

@@ -188,6 +188,9 @@ func (s *summary) account(a *account, made int, took devTook) {
 	if n := a.inTopic - a.consumed; n > 0 {
 		row("still to do", n, "in the topic, not committed")
 	}
+	if a.early > 0 {
+		row("cut off", a.early, "have outputs, but are not committed: the next start repeats them")
+	}
 	if a.repeated > 0 {
 		row("repeats", a.repeated, "with equal ids")
 	}
