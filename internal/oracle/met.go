@@ -97,11 +97,11 @@ func (j *judge) steps(met map[string]bool, p *decision.Project, known *project, 
 	for _, d := range v.ours.Decisions[:min(maxExplained, len(v.ours.Decisions))] {
 		x := p.Explain(context.Background(), &j.engine.user, d.FlagKey, options, env)
 		noteSteps(met, x)
-		if x.RuleType != "feature-test" || x.RuleKey == nil || len(c.ForcedDecisions) > 0 {
+		if x.Decision.RuleType() != decision.RuleExperiment || x.RuleKey == nil || len(c.ForcedDecisions) > 0 {
 			continue
 		}
 		for _, e := range known.experiments {
-			if e.id == x.ExperimentID && !slices.ContainsFunc(e.variations, func(w variation) bool { return w.id == x.VariationID }) {
+			if e.id == x.Decision.ExperimentID() && !slices.ContainsFunc(e.variations, func(w variation) bool { return w.id == x.Decision.VariationID() }) {
 				met["feature rollout of everyone else"] = true
 			}
 		}
