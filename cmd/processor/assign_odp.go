@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -162,7 +163,9 @@ const (
 // that takes; each is decoded when it is decided.
 func (w *assignWorker) enrich(ctx context.Context, file *inputFile) error {
 	e := &w.enriched
-	e.of, e.ids, e.ends, e.users = e.of[:0], e.ids[:0], e.ends[:0], e.users[:0]
+	n := len(w.chunk.Lines)
+	e.of, e.ends, e.users = slices.Grow(e.of[:0], n), slices.Grow(e.ends[:0], n), slices.Grow(e.users[:0], n)
+	e.ids = e.ids[:0]
 	for i := range w.chunk.Lines {
 		line := &w.chunk.Lines[i]
 		e.of = append(e.of, asGiven)

@@ -65,6 +65,7 @@ type LineCutter struct {
 	isInLong bool
 	ended    error
 	number   int64 // of the next line
+	cut      int   // bytes of the last chunk
 }
 
 // NewLineCutter returns a cutter of lines of at most limit bytes, counted
@@ -76,6 +77,11 @@ func NewLineCutter(source io.Reader, limit int) *LineCutter {
 // Cut fills c with the next lines.
 func (l *LineCutter) Cut(c *Chunk) error {
 	c.reset()
+	if c.Data == nil && l.cut > 0 {
+		// A new chunk grows no larger than the last one in nearly all cases.
+		c.Data, c.Lines = make([]byte, 0, l.cut+l.cut/8), make([]Line, 0, ChunkLines)
+	}
+	defer func() { l.cut = min(len(c.Data), ChunkBytes) }()
 	if l.isInLong {
 		panic("BUG: the rest of a long line was not read")
 	}
