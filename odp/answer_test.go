@@ -111,7 +111,7 @@ func TestOutcomes(t *testing.T) {
 func TestStatuses(t *testing.T) {
 	em := newODP(t)
 	s := newSegments(t, integrationOf(em, "vip"), func(c *Config) { c.BreakerFailures = 0 })
-	for _, status := range []int{301, 307, 400, 401, 403, 404, 408, 429, 500, 502, 503, 599} {
+	for _, status := range []int{301, 307, 400, 401, 403, 404, 408, 425, 429, 500, 502, 503, 599} {
 		t.Run(strconv.Itoa(status), func(t *testing.T) {
 			_, err := em.AddFault(emulator.Fault{
 				Route: string(emulator.RouteSegments), Status: status, Times: 1, Header: map[string]string{"Location": em.URLs().Base},
@@ -125,7 +125,7 @@ func TestStatuses(t *testing.T) {
 			require.ErrorAs(t, r.Err, &e)
 			require.Equal(t, status, e.Status)
 			require.Contains(t, r.Err.Error(), strconv.Itoa(status))
-			require.Equal(t, status == 429 || status >= 500, IsTransient(r.Err))
+			require.Equal(t, status == 408 || status == 425 || status == 429 || status >= 500, IsTransient(r.Err))
 			require.Len(t, em.Attempts(""), before+1)
 		})
 	}

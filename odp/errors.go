@@ -140,20 +140,30 @@ func ClassOf(err error) Class {
 }
 
 // IsTransient is the one question that decides whether asking or sending again may
-// help: network errors, 429 and 5xx, a breaker that is open, a datafile that is to
-// come, a queue that is full, a call that was given up or came after Close. All else
-// stays as it is.
-// Source: odp.md OD-33, OD-P5, OD-P11.
+// help: network errors, 408, 425, 429 and 5xx (as for the event endpoint), a breaker
+// that is open, a datafile that is to come, a queue that is full, a call that was given
+// up or came after Close. All else stays as it is.
+// Source: odp.md OD-33, OD-P5, OD-P11; event-batching.md EB-P3.
 func IsTransient(err error) bool {
 	switch ClassOf(err) {
 	case NetworkError, CircuitOpen, NotReady, Cancelled, Full, Closed:
 		return true
 	case HTTPError:
 		var e *Error
-		return errors.As(err, &e) && (e.Status == http.StatusTooManyRequests || e.Status >= 500)
+		return errors.As(err, &e) && isTransientStatus(e.Status)
 	default:
 		return false
 	}
+}
+
+// isTransientStatus is for statuses that are no success. 408 and 425 say what a server or
+// a proxy thinks of the connection, not of the request.
+func isTransientStatus(status int) bool {
+	switch status {
+	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
+		return true
+	}
+	return status >= 500
 }
 
 // isOutage tells whether a failure speaks against ODP as a whole, not against one

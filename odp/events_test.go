@@ -331,7 +331,7 @@ func TestPostStatuses(t *testing.T) {
 	text, err := AppendEvent(nil, &Event{Action: "a", Identifiers: map[string]string{"email": "x"}, ID: "1"}, sender)
 	require.NoError(t, err)
 	b := EventBatch{Host: em.URLs().ODP, PublicKey: testKey, Events: 1, Body: []byte("[" + string(text) + "]")}
-	for status, isTransient := range map[int]bool{200: false, 202: false, 204: false, 301: false, 307: false, 400: false, 404: false, 408: false, 429: true, 500: true, 503: true} {
+	for status, isTransient := range map[int]bool{200: false, 202: false, 204: false, 301: false, 307: false, 400: false, 404: false, 408: true, 409: false, 425: true, 429: true, 500: true, 503: true} {
 		em.Script(string(emulator.RouteODPEvents), status)
 		err := api.SendEvents(deadline(t), b)
 		require.Equal(t, status >= 400, err != nil, "%d: %v", status, err)
