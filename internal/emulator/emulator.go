@@ -32,6 +32,10 @@ type Options struct {
 	// Logger hears of changes of state, never of users. Default: nobody.
 	Logger *slog.Logger
 
+	// Recorded is called with every attempt when it is recorded, one after the other, and
+	// before it is answered. It must not change the attempt or call the emulator.
+	Recorded func(*Attempt)
+
 	MaxAttempts int   // attempts kept in memory; default 10,000
 	MaxBytes    int64 // of their bodies; default 64 MiB
 	MaxUUIDs    int   // event uuids that are counted one by one, and as many ids of ODP events; default 1,000,000

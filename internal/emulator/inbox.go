@@ -116,6 +116,9 @@ func (b *inbox) add(a *Attempt) error {
 	}
 	b.seq++
 	b.keep(a)
+	if b.opts.Recorded != nil {
+		b.opts.Recorded(a)
+	}
 	close(b.changed)
 	b.changed = make(chan struct{})
 	return nil

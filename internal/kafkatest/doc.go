@@ -8,6 +8,7 @@
 // Kafka: it never asks a client to wait for a coordinator, for instance. So the
 // tests of the transport run a second time against a real broker when the
 // environment variable SORTITION_KAFKA holds its bootstrap address ([Real]).
+// A [Reader] reads whole topics back, as auditors do.
 // The script kafka.sh beside this file fetches, starts, restarts and stops one, the
 // newest or (KAFKA_VERSION=3.9) an older one:
 //
