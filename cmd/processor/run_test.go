@@ -91,40 +91,52 @@ func (c *child) wait(t *testing.T) error {
 
 // killRig is four topics on a broker, with activities in the first.
 type killRig struct {
-	addrs  []string
-	topics pipeline.Topics
-	group  string
-	config string
-	inputs map[string][]byte // value by partition/offset
+	addrs   []string
+	topics  pipeline.Topics
+	group   string
+	config  string
+	inputs  map[string][]byte // value by partition/offset
+	session time.Duration
+	cloud   *deliveries // nil: events are not delivered
 }
 
 const killPartitions = 3
 
-func newKillRig(t *testing.T, addrs []string, n int, session time.Duration) *killRig {
+// newRig makes the topics and the configuration.
+func newRig(t *testing.T, addrs []string, session time.Duration) *killRig {
 	t.Helper()
 	name := fmt.Sprintf("%s-%d", strings.ReplaceAll(t.Name(), "/", "-"), time.Now().UnixNano())
-	r := &killRig{addrs: addrs, group: name, inputs: map[string][]byte{}, topics: pipeline.Topics{
+	r := &killRig{addrs: addrs, group: name, inputs: map[string][]byte{}, session: session, topics: pipeline.Topics{
 		Activities: name + "-activities", Decisions: name + "-decisions", Events: name + "-events", DeadLetters: name + "-dead-letters",
 	}}
 	for _, topic := range []string{r.topics.Activities, r.topics.Decisions, r.topics.Events, r.topics.DeadLetters} {
 		require.NoError(t, kafkatest.CreateTopic(t.Context(), addrs, kafkatest.Topic{Name: topic, Partitions: killPartitions}))
 	}
+	r.config = filepath.Join(t.TempDir(), "sortition.yaml")
+	r.configure(t, "handlers: [assign]")
+	return r
+}
+
+// configure writes the configuration, with more lines.
+func (r *killRig) configure(t *testing.T, more string) {
+	t.Helper()
 	datafile, err := filepath.Abs(filepath.Join("..", "..", "examples", "datafile.json"))
 	require.NoError(t, err)
-	r.config = filepath.Join(t.TempDir(), "sortition.yaml")
 	require.NoError(t, os.WriteFile(r.config, fmt.Appendf(nil, `
 kafka: {brokers: ["%s"], group: "%s", session_timeout: %s}
 datafile: {path: "%s"}
-handlers: [assign]
 topics: {activities: "%s", decisions: "%s", events: "%s", odp_events: "", dead_letters: "%s"}
 activities: {max_batch_records: 50, commit_interval: 20ms}
 startup_timeout: 10s
 drain_timeout: 10s
-`, strings.Join(addrs, `", "`), r.group, session, datafile, r.topics.Activities, r.topics.Decisions, r.topics.Events, r.topics.DeadLetters), 0o600))
+%s
+`, strings.Join(r.addrs, `", "`), r.group, r.session, datafile, r.topics.Activities, r.topics.Decisions, r.topics.Events, r.topics.DeadLetters, more), 0o600))
+}
 
-	producer, err := kafkago.NewProducer(kafkago.ProducerConfig{Connection: kafkago.Connection{Brokers: addrs}})
-	require.NoError(t, err)
-	defer producer.Close()
+// newKillRig is a rig with n activities of the sample, some of them unusable.
+func newKillRig(t *testing.T, addrs []string, n int, session time.Duration) *killRig {
+	t.Helper()
+	r := newRig(t, addrs, session)
 	options := sample.DefaultOptions()
 	options.Bad, options.Visitors = 20, 200
 	g := sample.NewGenerator(11, options)
@@ -133,9 +145,9 @@ drain_timeout: 10s
 		value := g.AppendNext(nil)
 		outputs = append(outputs, pipeline.Output{Topic: r.topics.Activities, Key: slices.Clone(g.Key()), Value: value, Time: g.Time()})
 	}
-	require.NoError(t, producer.Produce(t.Context(), outputs))
+	r.produce(t, outputs)
 	for _, rec := range r.read(t, r.topics.Activities) {
-		r.inputs[fmt.Sprintf("%d/%d", rec.partition, rec.offset)] = rec.value
+		r.inputs[at(int32(rec.partition), rec.offset)] = rec.value
 	}
 	require.Len(t, r.inputs, n)
 	return r
@@ -160,13 +172,18 @@ func (r *killRig) read(t *testing.T, topic string) []*topicRecord {
 }
 
 // committed is the sum of the group's offsets.
-func (r *killRig) committed(t *testing.T) (sum int64) {
+func (r *killRig) committed(t *testing.T) int64 {
+	t.Helper()
+	return r.committedBy(t, r.group, r.topics.Activities)
+}
+
+func (r *killRig) committedBy(t *testing.T, group, topic string) (sum int64) {
 	t.Helper()
 	reader := newTopicReader(r.addrs)
 	defer reader.close()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), patience)
 	defer cancel()
-	offsets, err := reader.committed(ctx, r.group, r.topics.Activities, killPartitions)
+	offsets, err := reader.committed(ctx, group, topic, killPartitions)
 	if err != nil {
 		return 0 // the coordinator is busy with a killed member
 	}
@@ -198,9 +215,7 @@ func (r *killRig) audit(t *testing.T) (repeats int) {
 		seen[from], kinds[from] = rec, kind
 	}
 	for _, rec := range r.read(t, r.topics.Decisions) {
-		var d struct{ Source schemas.Source }
-		require.NoError(t, json.Unmarshal(rec.value, &d))
-		see(fmt.Sprintf("%d/%d", d.Source.Partition, d.Source.Offset), "decision", rec)
+		see(sourceOf(t, rec), "decision", rec)
 	}
 	for _, rec := range r.read(t, r.topics.DeadLetters) {
 		headers := map[string]string{}
@@ -233,8 +248,22 @@ func (r *killRig) audit(t *testing.T) (repeats int) {
 		}
 	}
 	r.requireAllEvents(t, events)
+	if r.cloud != nil {
+		r.cloud.requireAll(t, events)
+	}
 	return repeats
 }
+
+// sourceOf is where a decision record comes from.
+func sourceOf(t *testing.T, rec *topicRecord) string {
+	t.Helper()
+	var d struct{ Source schemas.Source }
+	require.NoError(t, json.Unmarshal(rec.value, &d))
+	return at(d.Source.Partition, d.Source.Offset)
+}
+
+// at names a record by its place.
+func at(partition int32, offset int64) string { return fmt.Sprintf("%d/%d", partition, offset) }
 
 // requireAllEvents compares with what `processor assign` makes of the same
 // activities: the same events but for their ids, which come from other places.
@@ -272,12 +301,14 @@ func (r *killRig) requireAllEvents(t *testing.T, events map[string]string) {
 
 // Processes are killed with -9 again and again while they work; whoever comes next
 // does the rest. Every activity has its decision record or dead letter, every event
-// is there, and what was done twice is the same bytes.
+// is there and arrives at an endpoint that fails half of its answers, and what was done
+// twice is the same bytes.
 func TestKilledProcessesLoseNothing(t *testing.T) {
 	onBrokers(t, func(t *testing.T, addrs []string) {
 		const n = 8_000
 		r := newKillRig(t, addrs, n, 1500*time.Millisecond) // after it the killed one's partitions are free
-		random := rand.New(rand.NewPCG(1, 2))               // its sequence need not stay the same
+		r.deliver(t)
+		random := rand.New(rand.NewPCG(1, 2)) // its sequence need not stay the same
 		kills := 0
 		for kills < 3 {
 			before := r.committed(t)
@@ -294,10 +325,11 @@ func TestKilledProcessesLoseNothing(t *testing.T) {
 		}
 		last := startProcessor(t, "run", "-c", r.config)
 		require.Eventually(t, func() bool { return r.committed(t) == n }, patience, 20*time.Millisecond, "%s", last.output)
+		r.cloud.awaitAll(t, r, last)
 		require.NoError(t, last.Process.Signal(syscall.SIGTERM))
 		require.NoError(t, last.wait(t), last.output.String())
 		repeats := r.audit(t)
-		t.Logf("%d kills, %d of %d records and their events repeated, 0 missing", kills, repeats, n)
+		t.Logf("%d kills, %d of %d records and their events repeated, 0 missing; %s", kills, repeats, n, r.cloud)
 	})
 }
 
