@@ -20,6 +20,7 @@ BENCH      ?= .
 BENCHTIME  ?= 1s
 COUNT      ?= 6
 BASE       ?= HEAD
+MINUTES    ?= 3
 CASES      ?= 2000
 SEED       ?= 0
 ROUNDS     ?= 30
@@ -113,6 +114,16 @@ foreign: ## The official Python and JavaScript SDKs against the emulator; needs 
 .PHONY: kill
 kill: ## Kill real processes with SIGKILL amid their work, ROUNDS (30) times each; nothing may be lost
 	KILL_ROUNDS=$(ROUNDS) go test -count=1 -run 'Kill' ./client ./cmd/processor ./decision/datafile ./sinks
+
+.PHONY: chaos
+chaos: ACTIVITIES = 1000000
+chaos: ## Kill, stop and restart processes and a real Kafka for MINUTES (3) amid ACTIVITIES (1000000), then take account (SEED repeats)
+	go run ./internal/chaos --minutes $(MINUTES) --activities $(ACTIVITIES) --seed $(SEED)
+
+.PHONY: newcomer
+newcomer: ACTIVITIES = 20000
+newcomer: ## Clone the repository into an empty folder, and `make run` there with a bare environment
+	scripts/newcomer.sh $(ACTIVITIES)
 
 .PHONY: redis
 redis: ## Start a real Redis on loopback; prints its address; needs redis-server
