@@ -1,7 +1,6 @@
 package schemas
 
 import (
-	"bytes"
 	"encoding/binary"
 	"math/bits"
 )
@@ -66,17 +65,12 @@ func (p *Peek) Of(a *Activity, identifier string) {
 	}
 }
 
-// peekRecord walks the record's members until it has seen what is wanted. A member that
-// the text can't hold is not waited for: without a backslash a key stands there letter
-// by letter, and looking for it is far faster than walking. The quote before it is left
-// out because every other member begins with one, too.
+// peekRecord walks the record's members until it has seen what is wanted. Looking whether
+// the text can hold a member at all, so as to stop before the end, costs more than to
+// walk there.
 func (d *Decoder) peekRecord(data []byte, identifier string, p *Peek) bool {
-	wanted := fieldUserID
-	isEscaped := bytes.IndexByte(data, '\\') >= 0
-	if isEscaped || bytes.Contains(data, []byte(`segments"`)) {
-		wanted |= fieldSegments
-	}
-	if identifier != "" && (isEscaped || bytes.Contains(data, []byte(`identifiers"`))) {
+	wanted := fieldUserID | fieldSegments
+	if identifier != "" {
 		wanted |= fieldIdentifiers
 	}
 	at := space(data, 0)
