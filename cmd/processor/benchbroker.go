@@ -100,9 +100,9 @@ func (b *benchBroker) drop(ctx context.Context, topics ...string) error {
 
 // ends returns the end offset of each partition of a topic.
 func (b *benchBroker) ends(ctx context.Context, topic string) ([]int64, error) {
-	r := newTopicReader(b.addrs) // one that has been used has not heard of a new topic yet
-	defer r.close()
-	return r.ends(ctx, topic)
+	r := kafkatest.NewReader(b.addrs) // one that has been used has not heard of a new topic yet
+	defer r.Close()
+	return r.Ends(ctx, topic)
 }
 
 // stored is how many records a topic holds.

@@ -53,19 +53,19 @@ func newTestBench(t *testing.T, activities int) *bench {
 }
 
 // topicOf returns what a topic holds, by partition and offset.
-func topicOf(t *testing.T, b *bench, topic string) map[string]*topicRecord {
+func topicOf(t *testing.T, b *bench, topic string) map[string]*kafkatest.Record {
 	t.Helper()
-	r := newTopicReader(b.broker.addrs)
-	defer r.close()
-	all := make([]map[string]*topicRecord, b.Partitions) // partitions are read side by side
+	r := kafkatest.NewReader(b.broker.addrs)
+	defer r.Close()
+	all := make([]map[string]*kafkatest.Record, b.Partitions) // partitions are read side by side
 	for p := range all {
-		all[p] = map[string]*topicRecord{}
+		all[p] = map[string]*kafkatest.Record{}
 	}
-	require.NoError(t, r.each(t.Context(), topic, func(r *topicRecord) error {
-		all[r.partition][fmt.Sprintf("%d/%d", r.partition, r.offset)] = r
+	require.NoError(t, r.Each(t.Context(), topic, func(r *kafkatest.Record) error {
+		all[r.Partition][fmt.Sprintf("%d/%d", r.Partition, r.Offset)] = r
 		return nil
 	}))
-	merged := map[string]*topicRecord{}
+	merged := map[string]*kafkatest.Record{}
 	for _, part := range all {
 		maps.Copy(merged, part)
 	}
@@ -82,7 +82,7 @@ func TestCopyLoopCopies(t *testing.T) {
 	want, got := topicOf(t, b, b.activities), topicOf(t, b, c.close()[0])
 	require.Len(t, got, 9000)
 	for place, w := range want {
-		require.Equal(t, string(w.key)+string(w.value), string(got[place].key)+string(got[place].value), place)
+		require.Equal(t, string(w.Key)+string(w.Value), string(got[place].Key)+string(got[place].Value), place)
 	}
 }
 
@@ -101,8 +101,8 @@ func TestIOLoopWritesWhatThePipelineWrites(t *testing.T) {
 	size := func(c contender) (records, bytes, headers int) {
 		for _, r := range topicOf(t, b, c.close()[0]) {
 			records++
-			bytes += len(r.key) + len(r.value)
-			headers += len(r.headers)
+			bytes += len(r.Key) + len(r.Value)
+			headers += len(r.Headers)
 		}
 		return records, bytes, headers
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sortition/internal/emulator"
+	"sortition/internal/kafkatest"
 	"sortition/pipeline"
 )
 
@@ -66,11 +67,11 @@ func (d *deliveries) recorded(a *emulator.Attempt) {
 // awaitAll waits until all bodies of the topic are delivered and committed.
 func (d *deliveries) awaitAll(t *testing.T, r *killRig, c *child) {
 	t.Helper()
-	reader := newTopicReader(r.addrs)
-	defer reader.close()
+	reader := kafkatest.NewReader(r.addrs)
+	defer reader.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 	defer cancel()
-	ends, err := reader.ends(ctx, r.topics.Events)
+	ends, err := reader.Ends(ctx, r.topics.Events)
 	require.NoError(t, err)
 	total := int64(0)
 	for _, end := range ends {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"time"
+
+	"sortition/internal/kafkatest"
 )
 
 // devCmd shows the stream without anything installed: broker, cloud and traffic are all
@@ -154,8 +156,8 @@ func (w *devWorld) await(ctx context.Context, c *devCmd, start time.Time, took *
 	goal := uint64(c.Activities) + uint64(w.begin.behind(devTopics.Activities))
 	look := time.NewTicker(5 * time.Millisecond)
 	defer look.Stop()
-	auditor := newTopicReader(w.broker.Addrs())
-	defer auditor.close()
+	auditor := kafkatest.NewReader(w.broker.Addrs())
+	defer auditor.Close()
 	last := start
 	for {
 		select {

@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"sortition/internal/emulator"
+	"sortition/internal/kafkatest"
 	"sortition/pipeline"
 )
 
@@ -62,8 +63,8 @@ type input struct {
 // A stream that was cut off, because what was in flight took longer than it may, has
 // outputs of batches that are not committed: the next start repeats them.
 func (w *devWorld) takeAccount(ctx context.Context, wasCutOff bool) (*account, error) {
-	r := newTopicReader(w.broker.Addrs())
-	defer r.close()
+	r := kafkatest.NewReader(w.broker.Addrs())
+	defer r.Close()
 	a := &account{
 		stats: w.stream.Stats(), begin: w.begin, truth: w.truth, askedOnly: w.datafile.alwaysAsked(),
 		wasCutOff: wasCutOff, reasons: map[string]int{}, flags: flagTallies{}, seed: maphash.MakeSeed(),
@@ -79,11 +80,11 @@ func (w *devWorld) takeAccount(ctx context.Context, wasCutOff bool) (*account, e
 	}
 	for _, topic := range []struct {
 		name string
-		see  func(*topicRecord) error
+		see  func(*kafkatest.Record) error
 	}{
 		{devTopics.Decisions, a.decision}, {devTopics.Events, a.event}, {devTopics.ODPEvents, a.odpEvent}, {devTopics.DeadLetters, a.deadLetter},
 	} {
-		if err := r.each(ctx, topic.name, topic.see); err != nil {
+		if err := r.Each(ctx, topic.name, topic.see); err != nil {
 			return nil, err
 		}
 	}
@@ -94,25 +95,25 @@ func (w *devWorld) takeAccount(ctx context.Context, wasCutOff bool) (*account, e
 	return a, nil
 }
 
-func (a *account) readActivities(ctx context.Context, r *topicReader, end *devPlace) error {
+func (a *account) readActivities(ctx context.Context, r *kafkatest.Reader, end *devPlace) error {
 	ends := end.ends[devTopics.Activities]
 	a.inputs = make([][]input, len(ends))
 	for p, end := range ends {
 		a.inputs[p] = make([]input, end)
 		a.inTopic += int(end)
 	}
-	return r.each(ctx, devTopics.Activities, func(rec *topicRecord) error {
-		if in, err := a.at(rec.partition, rec.offset); err == nil { // else it came in this moment
+	return r.Each(ctx, devTopics.Activities, func(rec *kafkatest.Record) error {
+		if in, err := a.at(rec.Partition, rec.Offset); err == nil { // else it came in this moment
 			in.hash = a.hash(rec)
 		}
 		return nil
 	})
 }
 
-func (a *account) hash(r *topicRecord) uint64 {
+func (a *account) hash(r *kafkatest.Record) uint64 {
 	var h maphash.Hash
 	h.SetSeed(a.seed)
-	for _, part := range [][]byte{r.key, r.value} {
+	for _, part := range [][]byte{r.Key, r.Value} {
 		_, _ = h.WriteString(strconv.Itoa(len(part)) + ":") // a Hash takes everything
 		_, _ = h.Write(part)
 	}
@@ -127,8 +128,8 @@ func (a *account) at(partition int, offset int64) (*input, error) {
 	return &a.inputs[partition][offset], nil
 }
 
-func (a *account) decision(r *topicRecord) error {
-	d, err := readDecision(r.value)
+func (a *account) decision(r *kafkatest.Record) error {
+	d, err := readDecision(r.Value)
 	if err != nil {
 		return err
 	}
@@ -170,7 +171,7 @@ func (a *account) checkSegments(d *devDecision, isNow bool) {
 	}
 }
 
-func (a *account) deadLetter(r *topicRecord) error {
+func (a *account) deadLetter(r *kafkatest.Record) error {
 	letter, err := letterOf(r)
 	if err != nil {
 		return err
@@ -180,10 +181,10 @@ func (a *account) deadLetter(r *topicRecord) error {
 	switch letter.Topic {
 	case devTopics.Events:
 		a.reasons[letter.Reason]++
-		return readEvents(r.value, func(uuid string, _ bool) { a.events.refuse(maphash.String(a.seed, uuid)) })
+		return readEvents(r.Value, func(uuid string, _ bool) { a.events.refuse(maphash.String(a.seed, uuid)) })
 	case devTopics.ODPEvents:
 		a.reasons[letter.Reason]++
-		return readODPEvents(r.value, func(id string) { a.odpEvents.refuse(maphash.String(a.seed, id)) })
+		return readODPEvents(r.Value, func(id string) { a.odpEvents.refuse(maphash.String(a.seed, id)) })
 	}
 	in, err := a.at(int(letter.Partition), letter.Offset)
 	if err != nil {
@@ -202,13 +203,13 @@ func (a *account) deadLetter(r *topicRecord) error {
 	return nil
 }
 
-func (a *account) event(r *topicRecord) error {
+func (a *account) event(r *kafkatest.Record) error {
 	type event struct {
 		hash         uint64
 		isImpression bool
 	}
 	var found []event
-	err := readEvents(r.value, func(uuid string, isImpression bool) {
+	err := readEvents(r.Value, func(uuid string, isImpression bool) {
 		found = append(found, event{maphash.String(a.seed, uuid), isImpression})
 	})
 	if err != nil {
@@ -230,10 +231,10 @@ func (a *account) event(r *topicRecord) error {
 	return nil
 }
 
-func (a *account) odpEvent(r *topicRecord) error {
+func (a *account) odpEvent(r *kafkatest.Record) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return readODPEvents(r.value, func(id string) {
+	return readODPEvents(r.Value, func(id string) {
 		if !a.odpEvents.make(r, maphash.String(a.seed, id)) {
 			a.repeated++
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"hash/maphash"
 
+	"sortition/internal/kafkatest"
 	"sortition/pipeline"
 )
 
@@ -41,19 +42,19 @@ func newWindow(begin, end *devPlace, topic string) eventWindow {
 }
 
 // make notes an event in a body; it tells whether it is the first one of its id.
-func (e *eventAccount) make(body *topicRecord, id uint64) (isFirst bool) {
+func (e *eventAccount) make(body *kafkatest.Record, id uint64) (isFirst bool) {
 	if e.fates == nil {
 		e.fates = map[uint64]eventFate{}
 	}
 	before := e.fates[id]
 	fate := before | eventMade
-	if body.offset >= e.window.beginEnds[body.partition] {
+	if body.Offset >= e.window.beginEnds[body.Partition] {
 		fate |= eventMadeNow
 		e.inBodies++
 	}
-	if body.offset < e.window.endCommitted[body.partition] {
+	if body.Offset < e.window.endCommitted[body.Partition] {
 		fate |= eventCommitted
-		e.inWindow += countIf(body.offset >= e.window.beginCommitted[body.partition])
+		e.inWindow += countIf(body.Offset >= e.window.beginCommitted[body.Partition])
 	} else {
 		fate |= eventUncommitted
 	}

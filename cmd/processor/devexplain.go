@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"sortition/decision"
+	"sortition/internal/kafkatest"
 	"sortition/pipeline"
 	"sortition/schemas"
 )
@@ -29,17 +30,17 @@ type devExplanation struct {
 // explain finds the activity behind a decision record, and walks the flag's rules for
 // its user once more, with the datafile and the segments of the time.
 func (w *devWorld) explain(ctx context.Context, partition int, offset int64, flag string) (*devExplanation, error) {
-	r := newTopicReader(w.broker.Addrs())
-	defer r.close()
-	record, err := r.one(ctx, devTopics.Decisions, partition, offset)
+	r := kafkatest.NewReader(w.broker.Addrs())
+	defer r.Close()
+	record, err := r.One(ctx, devTopics.Decisions, partition, offset)
 	if err != nil {
 		return nil, err
 	}
-	d, err := readDecision(record.value)
+	d, err := readDecision(record.Value)
 	if err != nil {
 		return nil, err
 	}
-	source, err := r.one(ctx, devTopics.Activities, d.Source.Partition, d.Source.Offset)
+	source, err := r.One(ctx, devTopics.Activities, d.Source.Partition, d.Source.Offset)
 	if err != nil {
 		return nil, err
 	}
@@ -49,7 +50,7 @@ func (w *devWorld) explain(ctx context.Context, partition int, offset int64, fla
 	}
 	var a schemas.Activity
 	var decoder schemas.Decoder
-	if err := decoder.Decode(source.value, &a); err != nil {
+	if err := decoder.Decode(source.Value, &a); err != nil {
 		return nil, err
 	}
 	var u decision.User
@@ -69,12 +70,12 @@ func (w *devWorld) explain(ctx context.Context, partition int, offset int64, fla
 		options |= option
 	}
 	var pretty bytes.Buffer
-	if json.Indent(&pretty, source.value, "", "  ") != nil {
-		pretty.Write(source.value)
+	if json.Indent(&pretty, source.Value, "", "  ") != nil {
+		pretty.Write(source.Value)
 	}
 	return &devExplanation{
 		User: a.UserID, Flag: flag, Revision: p.Revision(), Text: renderExplanation(p.Explain(ctx, &u, flag, options, nil), ink{}),
-		DatafileURL: "/api/datafile?digest=" + url.QueryEscape(p.Digest()), Activity: pretty.String(), Command: explainCommand(&a, source.value, d.Segments, flag),
+		DatafileURL: "/api/datafile?digest=" + url.QueryEscape(p.Digest()), Activity: pretty.String(), Command: explainCommand(&a, source.Value, d.Segments, flag),
 	}, nil
 }
 

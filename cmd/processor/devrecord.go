@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"sortition/internal/kafkatest"
 	"sortition/schemas"
 )
 
@@ -74,9 +75,9 @@ func readODPEvents(value []byte, see func(id string)) error {
 }
 
 // letterOf reads what a dead letter's headers say.
-func letterOf(r *topicRecord) (schemas.DeadLetter, error) {
+func letterOf(r *kafkatest.Record) (schemas.DeadLetter, error) {
 	return schemas.ParseDeadLetter(func(yield func(string, []byte) bool) {
-		for _, h := range r.headers {
+		for _, h := range r.Headers {
 			if !yield(h.Key, h.Value) {
 				return
 			}

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"sortition/internal/kafkatest"
 	"sortition/odp"
 	"sortition/sinks"
 )
@@ -82,22 +83,22 @@ func newDevTap() *devTap {
 
 // run reads until ctx is done.
 func (t *devTap) run(ctx context.Context, addrs []string, partitions int) error {
-	r := newTopicReader(addrs)
-	defer r.close()
+	r := kafkatest.NewReader(addrs)
+	defer r.Close()
 	following, running := errgroup.WithContext(ctx)
 	for _, topic := range []struct {
 		name string
-		see  func(*topicRecord) error
+		see  func(*kafkatest.Record) error
 	}{
 		{devTopics.Decisions, t.decision}, {devTopics.Events, t.event}, {devTopics.ODPEvents, t.odpEvent}, {devTopics.DeadLetters, t.deadLetter},
 	} {
-		following.Go(func() error { return r.follow(running, topic.name, partitions, topic.see) })
+		following.Go(func() error { return r.Follow(running, topic.name, partitions, topic.see) })
 	}
 	return following.Wait()
 }
 
-func (t *devTap) decision(r *topicRecord) error {
-	d, err := readDecision(r.value)
+func (t *devTap) decision(r *kafkatest.Record) error {
+	d, err := readDecision(r.Value)
 	if err != nil {
 		return err
 	}
@@ -122,7 +123,7 @@ func (t *devTap) decision(r *topicRecord) error {
 	}
 	t.last = append(t.last, devShown{
 		At: now, User: d.UserID, Flag: one.FlagKey, Variation: one.VariationKey, Enabled: one.Enabled, Rule: one.RuleKey, RuleType: one.RuleType,
-		Revision: d.Revision, Partition: r.partition, Offset: r.offset,
+		Revision: d.Revision, Partition: r.Partition, Offset: r.Offset,
 	})
 	return nil
 }
@@ -142,23 +143,23 @@ func (t *devTap) revision(d *devDecision, now time.Time) *revisionTally {
 	return tally
 }
 
-func (t *devTap) event(r *topicRecord) error {
-	n, _ := sinks.CountVisitors(r.value)
+func (t *devTap) event(r *kafkatest.Record) error {
+	n, _ := sinks.CountVisitors(r.Value)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.events.made += n
 	return nil
 }
 
-func (t *devTap) odpEvent(r *topicRecord) error {
-	n, _ := odp.CountEvents(r.value)
+func (t *devTap) odpEvent(r *kafkatest.Record) error {
+	n, _ := odp.CountEvents(r.Value)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.odpEvents.made += n
 	return nil
 }
 
-func (t *devTap) deadLetter(r *topicRecord) error {
+func (t *devTap) deadLetter(r *kafkatest.Record) error {
 	letter, err := letterOf(r)
 	if err != nil {
 		return err
@@ -168,10 +169,10 @@ func (t *devTap) deadLetter(r *topicRecord) error {
 	t.reasons[letter.Reason]++
 	switch letter.Topic {
 	case devTopics.Events:
-		n, _ := sinks.CountVisitors(r.value)
+		n, _ := sinks.CountVisitors(r.Value)
 		t.events.refused += n
 	case devTopics.ODPEvents:
-		n, _ := odp.CountEvents(r.value)
+		n, _ := odp.CountEvents(r.Value)
 		t.odpEvents.refused += n
 	default:
 		t.letters++

@@ -203,8 +203,8 @@ func (w *devWorld) openTraffic(c *devCmd) error {
 type devPlace struct{ ends, committed map[string][]int64 }
 
 // isAfter tells whether a record of a topic came after that moment.
-func (p *devPlace) isAfter(topic string, r *topicRecord) bool {
-	return r.offset >= p.ends[topic][r.partition]
+func (p *devPlace) isAfter(topic string, r *kafkatest.Record) bool {
+	return r.Offset >= p.ends[topic][r.Partition]
 }
 
 // behind is how many records of a topic its group has not committed.
@@ -221,20 +221,20 @@ func sumOf(list []int64) (sum int64) {
 
 // place looks up where the topics are now. The groups come first: what is committed is
 // never beyond the end.
-func (w *devWorld) place(ctx context.Context, r *topicReader) (*devPlace, error) {
+func (w *devWorld) place(ctx context.Context, r *kafkatest.Reader) (*devPlace, error) {
 	p := &devPlace{ends: map[string][]int64{}, committed: map[string][]int64{}}
 	partitions := len(w.begin.ends[devTopics.Activities])
 	for _, s := range []struct{ handler, topic string }{
 		{pipeline.AssignActivities, devTopics.Activities}, {pipeline.DeliverEvents, devTopics.Events}, {pipeline.DeliverODP, devTopics.ODPEvents},
 	} {
-		committed, err := r.committed(ctx, w.stream.parts.groupOf(s.handler), s.topic, partitions)
+		committed, err := r.Committed(ctx, w.stream.parts.groupOf(s.handler), s.topic, partitions)
 		if err != nil {
 			return nil, err
 		}
 		p.committed[s.topic] = committed
 	}
 	for _, topic := range devTopicNames {
-		ends, err := r.ends(ctx, topic)
+		ends, err := r.Ends(ctx, topic)
 		if err != nil {
 			return nil, err
 		}
@@ -244,9 +244,9 @@ func (w *devWorld) place(ctx context.Context, r *topicReader) (*devPlace, error)
 }
 
 func (w *devWorld) findBegin(ctx context.Context) error {
-	r := newTopicReader(w.broker.Addrs())
-	defer r.close()
-	ends, err := r.ends(ctx, devTopics.Activities) // how many partitions there are
+	r := kafkatest.NewReader(w.broker.Addrs())
+	defer r.Close()
+	ends, err := r.Ends(ctx, devTopics.Activities) // how many partitions there are
 	if err != nil {
 		return err
 	}
@@ -260,7 +260,7 @@ func (w *devWorld) findBegin(ctx context.Context) error {
 }
 
 // isThrough tells whether nothing is left to do for any of the handlers.
-func (w *devWorld) isThrough(ctx context.Context, r *topicReader) (bool, error) {
+func (w *devWorld) isThrough(ctx context.Context, r *kafkatest.Reader) (bool, error) {
 	p, err := w.place(ctx, r)
 	if err != nil {
 		return false, err

@@ -23,7 +23,7 @@ func TestTraffic(t *testing.T) {
 		records := rig.read(t, topic)
 		require.Len(t, records, 300)
 		for _, r := range records {
-			require.WithinDuration(t, start, r.time, patience)
+			require.WithinDuration(t, start, r.Time, patience)
 		}
 
 		// Until somebody wants the end, which is no failure.

@@ -16,6 +16,7 @@ import (
 	"github.com/segmentio/kafka-go"
 	"github.com/stretchr/testify/require"
 
+	"sortition/internal/kafkatest"
 	"sortition/internal/sample"
 	"sortition/pipeline"
 	"sortition/pipeline/kafkago"
@@ -127,15 +128,15 @@ func malformed(topic string, n int) []pipeline.Output {
 	return outputs
 }
 
-func originalHeaders(r *topicRecord) []kafka.Header {
-	return slices.DeleteFunc(slices.Clone(r.headers), func(h kafka.Header) bool { return schemas.IsDeadLetterHeader(h.Key) })
+func originalHeaders(r *kafkatest.Record) []kafka.Header {
+	return slices.DeleteFunc(slices.Clone(r.Headers), func(h kafka.Header) bool { return schemas.IsDeadLetterHeader(h.Key) })
 }
 
 func sameHeader(a, b kafka.Header) bool {
 	return a.Key == b.Key && bytes.Equal(a.Value, b.Value) && (a.Value == nil) == (b.Value == nil)
 }
 
-func mustLetter(t *testing.T, r *topicRecord) schemas.DeadLetter {
+func mustLetter(t *testing.T, r *kafkatest.Record) schemas.DeadLetter {
 	t.Helper()
 	letter, err := letterOf(r)
 	require.NoError(t, err)
@@ -154,11 +155,11 @@ func TestMalformedInput(t *testing.T) {
 		}
 		r := newRig(t, addrs, 30*time.Second)
 		r.produce(t, malformed(r.topics.Activities, n))
-		inputs := map[string]*topicRecord{}
+		inputs := map[string]*kafkatest.Record{}
 		nulls := 0
 		for _, rec := range r.read(t, r.topics.Activities) {
-			inputs[at(int32(rec.partition), rec.offset)] = rec
-			if rec.value == nil {
+			inputs[at(int32(rec.Partition), rec.Offset)] = rec
+			if rec.Value == nil {
 				nulls++
 			}
 		}
@@ -171,11 +172,11 @@ func TestMalformedInput(t *testing.T) {
 		reasons := map[string]string{}
 		byReason := map[string]int{}
 		for from, rec := range inputs {
-			headers := make([]schemas.Header, len(rec.headers))
-			for i, h := range rec.headers {
+			headers := make([]schemas.Header, len(rec.Headers))
+			for i, h := range rec.Headers {
 				headers[i] = schemas.Header{Key: h.Key, Value: h.Value}
 			}
-			if err := decoder.DecodeEvent(headers, rec.value, nil, &activity); err != nil {
+			if err := decoder.DecodeEvent(headers, rec.Value, nil, &activity); err != nil {
 				var reject *schemas.Reject
 				require.ErrorAs(t, err, &reject)
 				reasons[from] = string(reject.Code)
@@ -190,10 +191,10 @@ func TestMalformedInput(t *testing.T) {
 			original := inputs[from]
 			require.NotNil(t, original, from)
 			require.Equal(t, reasons[from], letter.Reason, from)
-			require.True(t, bytes.Equal(original.value, dead.value) && (original.value == nil) == (dead.value == nil), from)
-			require.True(t, bytes.Equal(original.key, dead.key) && (original.key == nil) == (dead.key == nil), from)
-			require.True(t, slices.EqualFunc(original.headers, dead.headers[:len(original.headers)], sameHeader), "%s: the original headers, then ours", from)
-			require.False(t, slices.ContainsFunc(original.headers, func(h kafka.Header) bool { return h.Key == goodHeader }), "%s: a good one", from)
+			require.True(t, bytes.Equal(original.Value, dead.Value) && (original.Value == nil) == (dead.Value == nil), from)
+			require.True(t, bytes.Equal(original.Key, dead.Key) && (original.Key == nil) == (dead.Key == nil), from)
+			require.True(t, slices.EqualFunc(original.Headers, dead.Headers[:len(original.Headers)], sameHeader), "%s: the original headers, then ours", from)
+			require.False(t, slices.ContainsFunc(original.Headers, func(h kafka.Header) bool { return h.Key == goodHeader }), "%s: a good one", from)
 			delete(inputs, from)
 		}
 		for _, rec := range r.read(t, r.topics.Decisions) {
@@ -212,12 +213,12 @@ func TestMalformedInput(t *testing.T) {
 }
 
 // sendRoundAgain puts dead letters back into the topic they come from, as they are.
-func (r *killRig) sendRoundAgain(t *testing.T, letters []*topicRecord) {
+func (r *killRig) sendRoundAgain(t *testing.T, letters []*kafkatest.Record) {
 	t.Helper()
 	again := make([]pipeline.Output, len(letters))
 	for i, dead := range letters {
-		again[i] = pipeline.Output{Topic: r.topics.Activities, Key: dead.key, Value: dead.value, Time: dead.time}
-		for _, h := range dead.headers {
+		again[i] = pipeline.Output{Topic: r.topics.Activities, Key: dead.Key, Value: dead.Value, Time: dead.Time}
+		for _, h := range dead.Headers {
 			again[i].Headers = append(again[i].Headers, pipeline.Header{Key: h.Key, Value: h.Value})
 		}
 	}
@@ -226,16 +227,16 @@ func (r *killRig) sendRoundAgain(t *testing.T, letters []*topicRecord) {
 	r.work(t, before+int64(len(again)))
 
 	// The same letters: the second ones differ in where they were read and how often.
-	sameness := func(dead *topicRecord, letter *schemas.DeadLetter) string {
-		return fmt.Sprintf("%s %s %v %q %v %q %q", letter.Reason, letter.Detail, dead.key == nil, dead.key, dead.value == nil, dead.value, originalHeaders(dead))
+	sameness := func(dead *kafkatest.Record, letter *schemas.DeadLetter) string {
+		return fmt.Sprintf("%s %s %v %q %v %q %q", letter.Reason, letter.Detail, dead.Key == nil, dead.Key, dead.Value == nil, dead.Value, originalHeaders(dead))
 	}
 	attempts := map[int][]string{}
 	for _, dead := range r.read(t, r.topics.DeadLetters) {
 		letter := mustLetter(t, dead)
 		attempt := letter.Attempts
-		if i := slices.IndexFunc(dead.headers, func(h kafka.Header) bool { return h.Key == schemas.HeaderDLTopic }); i >= 0 {
+		if i := slices.IndexFunc(dead.Headers, func(h kafka.Header) bool { return h.Key == schemas.HeaderDLTopic }); i >= 0 {
 			// How often its own letter says that it was read, for the input may claim anything.
-			rest := slices.ContainsFunc(dead.headers[i+1:], func(h kafka.Header) bool { return h.Key == schemas.HeaderDLTopic })
+			rest := slices.ContainsFunc(dead.Headers[i+1:], func(h kafka.Header) bool { return h.Key == schemas.HeaderDLTopic })
 			attempt = 1
 			if rest {
 				attempt = 2
@@ -252,10 +253,10 @@ func (r *killRig) sendRoundAgain(t *testing.T, letters []*topicRecord) {
 
 // firstAttempts is the count of a record's first letter: the dl-attempts before its
 // second dl-topic.
-func firstAttempts(t *testing.T, dead *topicRecord) int {
+func firstAttempts(t *testing.T, dead *kafkatest.Record) int {
 	t.Helper()
 	topics, count := 0, ""
-	for _, h := range dead.headers {
+	for _, h := range dead.Headers {
 		switch h.Key {
 		case schemas.HeaderDLTopic:
 			if topics++; topics == 2 {

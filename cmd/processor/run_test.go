@@ -147,21 +147,21 @@ func newKillRig(t *testing.T, addrs []string, n int, session time.Duration) *kil
 	}
 	r.produce(t, outputs)
 	for _, rec := range r.read(t, r.topics.Activities) {
-		r.inputs[at(int32(rec.partition), rec.offset)] = rec.value
+		r.inputs[at(int32(rec.Partition), rec.Offset)] = rec.Value
 	}
 	require.Len(t, r.inputs, n)
 	return r
 }
 
-func (r *killRig) read(t *testing.T, topic string) []*topicRecord {
+func (r *killRig) read(t *testing.T, topic string) []*kafkatest.Record {
 	t.Helper()
-	reader := newTopicReader(r.addrs)
-	defer reader.close()
+	reader := kafkatest.NewReader(r.addrs)
+	defer reader.Close()
 	var mu sync.Mutex // guards all
-	var all []*topicRecord
+	var all []*kafkatest.Record
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), patience)
 	defer cancel()
-	require.NoError(t, reader.each(ctx, topic, func(rec *topicRecord) error {
+	require.NoError(t, reader.Each(ctx, topic, func(rec *kafkatest.Record) error {
 		mu.Lock()
 		defer mu.Unlock()
 		copied := *rec
@@ -179,11 +179,11 @@ func (r *killRig) committed(t *testing.T) int64 {
 
 func (r *killRig) committedBy(t *testing.T, group, topic string) (sum int64) {
 	t.Helper()
-	reader := newTopicReader(r.addrs)
-	defer reader.close()
+	reader := kafkatest.NewReader(r.addrs)
+	defer reader.Close()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), patience)
 	defer cancel()
-	offsets, err := reader.committed(ctx, group, topic, killPartitions)
+	offsets, err := reader.Committed(ctx, group, topic, killPartitions)
 	if err != nil {
 		return 0 // the coordinator is busy with a killed member
 	}
@@ -197,19 +197,19 @@ func (r *killRig) committedBy(t *testing.T, group, topic string) (sum int64) {
 // same bytes. It returns how many there were.
 func (r *killRig) audit(t *testing.T) (repeats int) {
 	t.Helper()
-	seen := map[string]*topicRecord{}
+	seen := map[string]*kafkatest.Record{}
 	kinds := map[string]string{}
-	see := func(from, kind string, rec *topicRecord) {
+	see := func(from, kind string, rec *kafkatest.Record) {
 		_, exists := r.inputs[from] // (Contains would walk the whole map)
 		require.True(t, exists, from)
 		if before, ok := seen[from]; ok {
 			repeats++
 			require.Equal(t, kinds[from], kind)
-			require.Equal(t, string(before.value), string(rec.value))
-			require.Equal(t, before.key, rec.key)
-			require.Equal(t, before.headers, rec.headers)
-			require.Equal(t, before.time, rec.time)
-			require.Equal(t, before.partition, rec.partition)
+			require.Equal(t, string(before.Value), string(rec.Value))
+			require.Equal(t, before.Key, rec.Key)
+			require.Equal(t, before.Headers, rec.Headers)
+			require.Equal(t, before.Time, rec.Time)
+			require.Equal(t, before.Partition, rec.Partition)
 			return
 		}
 		seen[from], kinds[from] = rec, kind
@@ -219,12 +219,12 @@ func (r *killRig) audit(t *testing.T) (repeats int) {
 	}
 	for _, rec := range r.read(t, r.topics.DeadLetters) {
 		headers := map[string]string{}
-		for _, h := range rec.headers {
+		for _, h := range rec.Headers {
 			headers[h.Key] = string(h.Value)
 		}
 		from := headers[schemas.HeaderDLPartition] + "/" + headers[schemas.HeaderDLOffset]
 		see(from, "dead letter", rec)
-		require.Equal(t, string(r.inputs[from]), string(rec.value))
+		require.Equal(t, string(r.inputs[from]), string(rec.Value))
 	}
 	for from := range r.inputs {
 		_, isDone := seen[from]
@@ -233,7 +233,7 @@ func (r *killRig) audit(t *testing.T) (repeats int) {
 	events := map[string]string{}
 	for _, rec := range r.read(t, r.topics.Events) {
 		var batch struct{ Visitors []json.RawMessage }
-		require.NoError(t, json.Unmarshal(rec.value, &batch))
+		require.NoError(t, json.Unmarshal(rec.Value, &batch))
 		for _, visitor := range batch.Visitors {
 			var v struct {
 				Snapshots []struct{ Events []struct{ UUID string } }
@@ -255,10 +255,10 @@ func (r *killRig) audit(t *testing.T) (repeats int) {
 }
 
 // sourceOf is where a decision record comes from.
-func sourceOf(t *testing.T, rec *topicRecord) string {
+func sourceOf(t *testing.T, rec *kafkatest.Record) string {
 	t.Helper()
 	var d struct{ Source schemas.Source }
-	require.NoError(t, json.Unmarshal(rec.value, &d))
+	require.NoError(t, json.Unmarshal(rec.Value, &d))
 	return at(d.Source.Partition, d.Source.Offset)
 }
 

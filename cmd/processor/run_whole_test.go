@@ -166,7 +166,7 @@ func TestRunDoesAllOfIt(t *testing.T) {
 				Segments      []string `json:"segments"`
 				SegmentsError string   `json:"segments_error"`
 			}
-			require.NoError(t, json.Unmarshal(rec.value, &d))
+			require.NoError(t, json.Unmarshal(rec.Value, &d))
 			decided++
 			assert.Empty(t, d.SegmentsError)
 			if want, ok := truth[d.UserID]; ok {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -68,13 +69,17 @@ func (r *Reader) Ends(ctx context.Context, topic string) ([]int64, error) {
 	return ends, nil
 }
 
-// Committed returns a group's offset for each of n partitions, 0 where it has none.
+// Committed returns a group's offset for each of n partitions, 0 where it has none, as a
+// group that nobody has joined yet.
 func (r *Reader) Committed(ctx context.Context, group, topic string, n int) ([]int64, error) {
 	ask := make([]int, n)
 	for i := range ask {
 		ask[i] = i
 	}
 	res, err := r.client.OffsetFetch(ctx, &kafka.OffsetFetchRequest{GroupID: group, Topics: map[string][]int{topic: ask}})
+	if err == nil && errors.Is(res.Error, kafka.GroupIdNotFound) {
+		return make([]int64, n), nil
+	}
 	if err == nil {
 		err = res.Error
 	}
@@ -104,15 +109,43 @@ func (r *Reader) Each(ctx context.Context, topic string, see func(*Record) error
 	partitions, ctx := errgroup.WithContext(ctx)
 	partitions.SetLimit(4) // each has an answer in memory, unpacked
 	for id, end := range ends {
-		partitions.Go(func() error { return r.eachOf(ctx, topic, id, end, see) })
+		partitions.Go(func() error { return r.eachOf(ctx, topic, id, 0, end, see) })
 	}
 	return partitions.Wait()
 }
 
-func (r *Reader) eachOf(ctx context.Context, topic string, partition int, end int64, see func(*Record) error) error {
-	for at := int64(0); at < end; {
+// Follow is Each without an end, of a topic with so many partitions: it calls see for
+// what comes, too, until ctx is done, and then returns nil.
+func (r *Reader) Follow(ctx context.Context, topic string, partitions int, see func(*Record) error) error {
+	following, running := errgroup.WithContext(ctx)
+	for id := range partitions {
+		following.Go(func() error { return r.eachOf(running, topic, id, 0, math.MaxInt64, see) })
+	}
+	if err := following.Wait(); ctx.Err() == nil {
+		return err
+	}
+	return nil
+}
+
+// One returns a single record.
+func (r *Reader) One(ctx context.Context, topic string, partition int, offset int64) (*Record, error) {
+	var found *Record
+	errFound := errors.New("found")
+	err := r.eachOf(ctx, topic, partition, offset, offset+1, func(seen *Record) error {
+		found = seen
+		return errFound
+	})
+	if found != nil {
+		return found, nil
+	}
+	return nil, fmt.Errorf("%s/%d has no record %d: %w", topic, partition, offset, err)
+}
+
+// eachOf calls see for the records of a partition from at to end.
+func (r *Reader) eachOf(ctx context.Context, topic string, partition int, at, end int64, see func(*Record) error) error {
+	for at < end {
 		res, err := r.client.Fetch(ctx, &kafka.FetchRequest{
-			Topic: topic, Partition: partition, Offset: at, MinBytes: 1, MaxBytes: 1 << 20, MaxWait: time.Second,
+			Topic: topic, Partition: partition, Offset: at, MinBytes: 1, MaxBytes: 1 << 20, MaxWait: 250 * time.Millisecond,
 		})
 		if err == nil {
 			err = res.Error
