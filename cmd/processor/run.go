@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -49,8 +50,13 @@ func (c *runCmd) Run(ctx context.Context, std stdio) error {
 	logger.Info("starting", slog.String("version", version), slog.String("config", c.Config), slog.Any("handlers", parts.handlers))
 	started := time.Now()
 	err = s.run(ctx)
-	if s.metrics.started.Load() {
+	switch {
+	case s.metrics.started.Load():
 		s.logTotals(time.Since(started))
+	case ctx.Err() != nil && errors.Is(err, context.Canceled):
+		// Told to stop while it still waited: nothing was begun, and that is as wanted.
+		logger.Info("stopped before it began", slog.Duration("after", time.Since(started).Round(time.Millisecond)))
+		return nil
 	}
 	return err
 }

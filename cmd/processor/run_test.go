@@ -358,6 +358,19 @@ func TestStoppedProcessesRepeatNothing(t *testing.T) {
 	})
 }
 
+// Being told to stop is no failure, whatever is waited for at the moment.
+func TestStoppedWhileItWaits(t *testing.T) {
+	r := newKillRig(t, kafkatest.Fake(t, nil).Addrs(), 1, 30*time.Second)
+	raw, err := os.ReadFile(r.config)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(r.config, bytes.ReplaceAll(raw, []byte(r.topics.Decisions), []byte("nowhere")), 0o600))
+	c := startProcessor(t, "run", "-c", r.config)
+	require.Eventually(t, func() bool { return strings.Contains(c.output.String(), "waiting for topics") }, patience, 10*time.Millisecond)
+	require.NoError(t, c.Process.Signal(syscall.SIGTERM))
+	require.NoError(t, c.wait(t), c.output.String())
+	assert.Contains(t, c.output.String(), "stopped before it began")
+}
+
 func TestMissingOutputTopicIsSaidAtTheStart(t *testing.T) {
 	r := newKillRig(t, kafkatest.Fake(t, nil).Addrs(), 1, 30*time.Second)
 	text, err := os.ReadFile(r.config)
