@@ -126,7 +126,7 @@ func (r *killRig) configure(t *testing.T, more string) {
 kafka: {brokers: ["%s"], group: "%s", session_timeout: %s}
 datafile: {path: "%s"}
 topics: {activities: "%s", decisions: "%s", events: "%s", odp_events: "", dead_letters: "%s"}
-activities: {max_batch_records: 50, commit_interval: 20ms}
+activities: {max_batch_records: 10, commit_interval: 20ms}
 startup_timeout: 10s
 drain_timeout: 10s
 %s
@@ -305,7 +305,7 @@ func (r *killRig) requireAllEvents(t *testing.T, events map[string]string) {
 // twice is the same bytes.
 func TestKilledProcessesLoseNothing(t *testing.T) {
 	onBrokers(t, func(t *testing.T, addrs []string) {
-		const n = 8_000
+		const n = 4_000
 		r := newKillRig(t, addrs, n, 1500*time.Millisecond) // after it the killed one's partitions are free
 		r.deliver(t)
 		random := rand.New(rand.NewPCG(1, 2)) // its sequence need not stay the same
@@ -314,7 +314,7 @@ func TestKilledProcessesLoseNothing(t *testing.T) {
 			before := r.committed(t)
 			c := startProcessor(t, "run", "-c", r.config)
 			// In the middle of its work: some of it is committed, and not all.
-			goal := before + 300 + random.Int64N(1200)
+			goal := before + 200 + random.Int64N(600)
 			require.Eventually(t, func() bool { return r.committed(t) >= goal }, patience, time.Millisecond, "%s", c.output)
 			require.NoError(t, c.Process.Kill())
 			var exit *exec.ExitError

@@ -63,7 +63,7 @@ func newWholeRig(t *testing.T, addrs []string, more string) *wholeRig {
 	urls := r.cloud.URLs()
 	require.NoError(t, os.WriteFile(r.config, fmt.Appendf(nil, `
 kafka: {brokers: ["%s"], group: "%s"}
-topics: {activities: "%s", decisions: "%s", events: "%s", odp_events: "%s", dead_letters: "%s", create: {partitions: 3, replication_factor: 1}}
+topics: {activities: "%s", decisions: "%s", events: "%s", odp_events: "%s", dead_letters: "%s", create: {partitions: 3, replication_factor: 1, retention: -1h}}
 datafile: {sdk_key: "%s", url_template: "%s", poll_interval: 1s, archive: archive, cache_file: cached.json}
 activities: {max_batch_records: 100, commit_interval: 20ms}
 segments: {fetch: true, host: "%s", policy: hold}

@@ -101,6 +101,7 @@ log.dirs=$run/data
 auto.create.topics.enable=false
 num.partitions=4
 offsets.topic.num.partitions=4
+log.retention.ms=-1
 offsets.topic.replication.factor=1
 transaction.state.log.num.partitions=4
 transaction.state.log.replication.factor=1

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"time"
 
@@ -70,13 +71,18 @@ func Tool(tb TB, name string) string {
 }
 
 // CreateTopic creates a topic with one replica and waits until every partition
-// has a leader. Config is alternating names and values of topic settings.
+// has a leader. Config is alternating names and values of topic settings. Records are
+// kept for ever unless it says otherwise: those of tests have old times, and a real
+// broker takes away what has passed its retention in the middle of a test.
 func CreateTopic(ctx context.Context, addrs []string, topic Topic, config ...string) error {
 	// The TTL is also kafka-go's deadline for a metadata request.
 	transport := &kafka.Transport{MetadataTTL: time.Second, MetadataTopics: []string{topic.Name}}
 	defer transport.CloseIdleConnections()
 	client := &kafka.Client{Addr: kafka.TCP(addrs...), Timeout: 10 * time.Second, Transport: transport}
 	create := kafka.TopicConfig{Topic: topic.Name, NumPartitions: topic.Partitions, ReplicationFactor: 1}
+	if !slices.Contains(config, "retention.ms") {
+		config = append(slices.Clone(config), "retention.ms", "-1")
+	}
 	for i := 0; i+1 < len(config); i += 2 {
 		create.ConfigEntries = append(create.ConfigEntries, kafka.ConfigEntry{ConfigName: config[i], ConfigValue: config[i+1]})
 	}
