@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"mime"
 	"net"
 	"net/http"
@@ -62,25 +61,7 @@ func (p *devPage) url() string {
 
 // run answers until ctx is done.
 func (p *devPage) run(ctx context.Context) error {
-	server := &http.Server{
-		Handler: p.handler(), ReadHeaderTimeout: 5 * time.Second, ErrorLog: slog.NewLogLogger(p.world.stream.logger.Handler(), slog.LevelDebug),
-	}
-	ended := make(chan error, 1) // capacity 1: written once
-	go func() { ended <- server.Serve(p.listener) }()
-	select {
-	case err := <-ended:
-		return fmt.Errorf("serve the page: %w", err)
-	case <-ctx.Done():
-	}
-	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-	defer cancel()
-	if server.Shutdown(last) != nil {
-		_ = server.Close()
-	}
-	if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
-		return err
-	}
-	return nil
+	return serveUntil(ctx, p.listener, p.handler(), p.world.stream.logger, "the page")
 }
 
 func (p *devPage) handler() http.Handler {

@@ -3,12 +3,10 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
@@ -31,24 +29,8 @@ func (s *stream) serveHTTP(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("http.listen: %w", err)
 	}
-	server := &http.Server{Handler: s.httpHandler(), ReadHeaderTimeout: 5 * time.Second, ErrorLog: slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug)}
 	s.logger.Info("listening", slog.String("address", listener.Addr().String()))
-	ended := make(chan error, 1) // capacity 1: written once
-	go func() { ended <- server.Serve(listener) }()
-	select {
-	case err := <-ended:
-		return fmt.Errorf("serve metrics and health: %w", err)
-	case <-ctx.Done():
-	}
-	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-	defer cancel()
-	if server.Shutdown(last) != nil {
-		_ = server.Close()
-	}
-	if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
-		return err
-	}
-	return nil
+	return serveUntil(ctx, listener, s.httpHandler(), s.logger, "metrics and health")
 }
 
 func (s *stream) httpHandler() http.Handler {
