@@ -9,7 +9,7 @@ root=$PWD
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-(cd deploy/composecheck && go mod tidy -diff && go vet ./... && go build -o "$work/composecheck" .)
+(cd deploy/composecheck && go mod tidy -diff && go vet ./... && go test ./... && go build -o "$work/composecheck" .)
 
 build=$(sed -n 's:^RUN \(CGO_ENABLED=0 go build .*\)$:\1:p' deploy/Dockerfile)
 if [[ $build != *"/out/processor ./cmd/processor" ]]; then
