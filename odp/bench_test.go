@@ -20,6 +20,15 @@ func TestHitAllocs(t *testing.T) {
 			t.Fatalf("%+v", r)
 		}
 		s.AppendMany(ctx, dst, users, 0)
+		known := 0
+		s.Known(users, func(_ int, _ []string, isKnown bool) {
+			if isKnown {
+				known++
+			}
+		})
+		if known != len(users) {
+			t.Fatal(known)
+		}
 	}))
 }
 

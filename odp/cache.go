@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unique"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
@@ -35,7 +36,9 @@ type key struct{ name, value string }
 
 func (k key) String() string { return k.name + separator + k.value }
 
-func (k key) clone() key { return key{strings.Clone(k.name), strings.Clone(k.value)} }
+// clone is a key of its own. Names are few and shared by all keys: comparing them then
+// reads what is in the processor's cache.
+func (k key) clone() key { return key{unique.Make(k.name).Value(), strings.Clone(k.value)} }
 
 // keyOf splits a key's text at the first separator: no identifier's name has one.
 func keyOf(text string) key {

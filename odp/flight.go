@@ -2,6 +2,7 @@ package odp
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"slices"
 )
@@ -245,15 +246,35 @@ func (s *Segments) save(ctx context.Context, st *state, k key, segments []string
 	s.store.keep(ctx, k, segments)
 }
 
-// intern replaces names by the integration's own strings: thousands of users then
-// share them. The result is never nil.
+// intern replaces a list by one that thousands of users share: of the same names in the
+// same order. The result is never nil.
 func (st *state) intern(names []string) []string {
-	out := make([]string, len(names))
+	if len(names) == 0 {
+		return noSegments
+	}
+	var room [64]byte
+	text := room[:0]
+	for _, name := range names {
+		text = append(binary.AppendUvarint(text, uint64(len(name))), name...)
+	}
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if list, ok := st.lists[string(text)]; ok {
+		return list
+	}
+	list := make([]string, len(names))
 	for i, name := range names {
-		out[i] = name
+		list[i] = name
 		if j := slices.Index(st.Segments, name); j >= 0 {
-			out[i] = st.Segments[j]
+			list[i] = st.Segments[j]
 		}
 	}
-	return out
+	if len(st.lists) < maxLists {
+		st.lists[string(text)] = list
+	}
+	return list
 }
+
+// maxLists bounds the lists that are shared. Where each user has segments of their own
+// there is nothing to share.
+const maxLists = 4096

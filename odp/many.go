@@ -54,6 +54,33 @@ func (s *Segments) AppendMany(ctx context.Context, dst []Result, users []User, o
 	return dst
 }
 
+// Known tells of each of the users, in their order, whether their segments are known
+// without asking anybody: because the cache in memory has them, or because there is
+// nothing to ask for. It waits for nothing, and is for who has something to do while the
+// others are asked for: with [Segments.Resolve], also who is due for a refresh ahead.
+// told must not come back to s; the lists are shared, and those that are known never nil.
+// It doesn't allocate. Of a cache that isn't in memory nobody is known.
+func (s *Segments) Known(users []User, told func(i int, segments []string, isKnown bool)) {
+	st, r := s.ready()
+	lru, _ := s.store.(*LRU)
+	if st == nil || !s.isLocal {
+		for i := range users {
+			told(i, r.Segments, st == nil && r.Err == nil)
+		}
+		return
+	}
+	hits := uint64(0)
+	lru.each(len(users), func(i int) key { return s.keyOf(users[i]) }, func(i int, e entry, ok bool) {
+		if !ok || !s.isFresh(&e) || s.isDue(&e) {
+			told(i, nil, false)
+			return
+		}
+		hits++
+		told(i, fromCache(&e).Segments, true)
+	})
+	s.stats.hits.Add(hits)
+}
+
 // A miss is a user who isn't in the cache, or was there for too long.
 type miss struct {
 	index  int

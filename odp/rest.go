@@ -24,10 +24,7 @@ type EventAPI interface {
 }
 
 // REST is the [EventAPI] that posts to ODP, once.
-type REST struct {
-	client  *http.Client
-	timeout time.Duration
-}
+type REST struct{ to poster }
 
 // NewREST makes an API whose requests take at most timeout; 0 stands for the default.
 // Requests go through transport; nil: an own pool of connections.
@@ -35,16 +32,16 @@ func NewREST(timeout time.Duration, transport http.RoundTripper) *REST {
 	if timeout <= 0 {
 		timeout = DefaultTimeout
 	}
-	return &REST{client: newHTTPClient(transport, timeout, 8), timeout: timeout}
+	return &REST{newPoster(transport, timeout, 8)}
 }
 
 // Close drops idle connections.
-func (r *REST) Close() { r.client.CloseIdleConnections() }
+func (r *REST) Close() { r.to.close() }
 
 // SendEvents posts a batch. Errors are [*Error]; an answer of 3xx is none, as with the
 // SDKs. Source: odp.md OD-33.
 func (r *REST) SendEvents(ctx context.Context, b EventBatch) error {
-	_, err := post(ctx, r.client, r.timeout, b.Host+"/v3/events", b.PublicKey, b.Body, 64<<10)
+	_, err := r.to.post(ctx, b.Host+"/v3/events", b.PublicKey, b.Body, 64<<10)
 	var e *Error
 	if errors.As(err, &e) {
 		isAnswered := e.Class == DecodeError // accepted, with a longer answer than anybody reads

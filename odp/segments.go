@@ -71,7 +71,14 @@ type Segments struct {
 }
 
 // A state is one integration between two resets of the cache.
-type state struct{ Integration }
+type state struct {
+	Integration
+
+	mu    sync.Mutex
+	lists map[string][]string // answers, by their names; see intern
+}
+
+func newState(i Integration) *state { return &state{Integration: i, lists: map[string][]string{}} }
 
 // NewSegments makes a Segments that isn't ready before Update.
 func NewSegments(cfg Config) (*Segments, error) {
@@ -90,7 +97,7 @@ func NewSegments(cfg Config) (*Segments, error) {
 	}
 	if s.cfg.Fetcher == nil {
 		if cfg.Transport == nil {
-			s.own = &GraphQL{client: newHTTPClient(nil, s.cfg.RequestTimeout, cfg.MaxInFlight), timeout: s.cfg.RequestTimeout}
+			s.own = &GraphQL{newPoster(nil, s.cfg.RequestTimeout, cfg.MaxInFlight)}
 		} else {
 			s.own = NewGraphQL(s.cfg.RequestTimeout, cfg.Transport)
 		}
@@ -121,7 +128,7 @@ func (s *Segments) Update(ctx context.Context, i Integration) (isChanged bool) {
 	}
 	s.changing.Lock()
 	defer s.changing.Unlock()
-	next := &state{i.clone()}
+	next := newState(i.clone())
 	if before := s.state.Load(); before != nil && before.same(&i) {
 		return false
 	}
@@ -135,7 +142,7 @@ func (s *Segments) Reset(ctx context.Context) {
 	s.changing.Lock()
 	defer s.changing.Unlock()
 	if before := s.state.Load(); before != nil {
-		s.state.Store(&state{before.Integration})
+		s.state.Store(newState(before.Integration))
 	}
 	s.store.reset(ctx)
 	s.stats.resets.Add(1)

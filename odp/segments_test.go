@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -355,6 +356,64 @@ func TestFetchMany(t *testing.T) {
 	require.Equal(t, []Result{{Segments: []string{}}, {Segments: []string{"vip"}, Source: FromCache}},
 		s.AppendMany(deadline(t), []Result{{Segments: []string{}}}, []User{{Value: "u0"}}, 0))
 	require.Empty(t, s.FetchMany(deadline(t), nil, 0))
+}
+
+// TestKnown tells of everybody in their order, and asks nobody.
+func TestKnown(t *testing.T) {
+	type told struct {
+		segments []string
+		isKnown  bool
+	}
+	known := func(s *Segments, users ...string) (out []told) {
+		list := make([]User, len(users))
+		for i, user := range users {
+			list[i].Value = user
+		}
+		s.Known(list, func(i int, segments []string, isKnown bool) {
+			require.Len(t, out, i)
+			out = append(out, told{segments, isKnown})
+		})
+		return out
+	}
+	f := &fake{users: map[string][]string{"a": {"vip", "b2"}, "b": {"vip", "b2"}}}
+	s := newFaked(t, f, nil)
+	defer s.Close()
+	require.Equal(t, []told{{}, {}}, known(s, "a", "none"))
+	require.Zero(t, f.requests())
+	for _, user := range []string{"a", "b", "none"} {
+		fetch(t, s, user, 0)
+	}
+	hits := s.Stats().Hits
+	got := known(s, "none", "other", "b", "a")
+	require.Equal(t, []told{{[]string{}, true}, {}, {[]string{"vip", "b2"}, true}, {[]string{"vip", "b2"}, true}}, got)
+	require.Same(t, &got[2].segments[0], &got[3].segments[0], "equal lists are one")
+	require.Equal(t, hits+3, s.Stats().Hits)
+	require.Equal(t, 3, f.requests())
+	require.Equal(t, 2, cap(got[2].segments), "appending to it must copy")
+
+	s.Update(t.Context(), Integration{Host: "http://odp.test", PublicKey: "k"})
+	require.Equal(t, []told{{[]string{}, true}}, known(s, "a"), "there is nothing to ask for")
+	s.Update(t.Context(), Integration{Segments: []string{"vip"}})
+	require.Equal(t, []told{{}}, known(s, "a"), "not integrated: it has yet to be said so")
+
+	elsewhere := newFaked(t, f, func(c *Config) { c.Cache = &ownCache{lists: map[string][]string{}} })
+	defer elsewhere.Close()
+	fetch(t, elsewhere, "a", 0)
+	require.Equal(t, []told{{}}, known(elsewhere, "a"))
+}
+
+// TestSharedLists: lists are one only if they hold the same in the same order.
+func TestSharedLists(t *testing.T) {
+	st := newState(Integration{Segments: []string{"a", "b"}})
+	for _, list := range [][]string{{"a", "b"}, {"b", "a"}, {"ab"}, {"a"}, {"a", "b", "c"}, {"a", "a"}, {""}, {"", ""}, {"\x01a"}} {
+		require.Equal(t, list, st.intern(slices.Clone(list)))
+		require.Same(t, &st.intern(list)[0], &st.intern(slices.Clone(list))[0])
+	}
+	require.Equal(t, []string{}, st.intern(nil))
+	for i := range maxLists + 10 {
+		require.Equal(t, []string{fmt.Sprint(i)}, st.intern([]string{fmt.Sprint(i)}))
+	}
+	require.Len(t, st.lists, maxLists)
 }
 
 // TestUnknownIsNone. Source: odp.md OD-P5.

@@ -52,7 +52,9 @@ func FuzzPeek(f *testing.F) {
 	for _, seed := range []string{
 		string(sampleActivity), `{"user_id":"u","identifiers":{"email":null,"vuid":"v"}}`, `{"segments":null,"user_id":"u"}`,
 		`{"user_id":"\u0075","\u0073egments":[],"identifiers":{"vu\u0069d":"\n"}}`, `{"context":{"segments":["}"],"a":"\\\"{"},"user_id":""}`,
-		`{"user_id":"u"`, `{"user_id":1,"segments":[]}`, `[]`, ``, `{"user_id":"u","identifiers":[]}`, `{"a":`, `{"a":"`, `{"a":[`, `{"a":"\`,
+		`{"user_id":"u"`, `{"user_id":1,"segments":[]}`, `[]`, ``, `{"user_id":"u","identifiers":[]}`, `{"a":`, `{"a":"`,
+		`{"attributes":{"a":"user_id"},"user_id":"u"}`, `{"attributes":{"user_id":"x"}}`, `{"user_id" : "u" ,"attributes":{"vuid":"x"},"identifiers":{"vuid":"v"}}`,
+		`{"attributes":{"segments":[]},"user_id":"u"}`, `{"attributes":{"a":true},"user_id"`, `{"attributes":{"a":true},"user_id":`, `"user_id":"u"`, `{"a":[`, `{"a":"\`,
 	} {
 		f.Add([]byte(seed), "vuid")
 		f.Add([]byte(seed), "")

@@ -16,6 +16,7 @@ type totals struct {
 	activities, decisions           int64
 	visitors, bodies, unknownEvents int64
 	blank                           int64
+	known                           int64 // activities with segments of ODP
 	rejects                         map[schemas.RejectCode]int64
 	named                           []string // the first rejects, as file:line code
 }
@@ -39,6 +40,7 @@ func (t *totals) add(o *totals) {
 	t.bodies += o.bodies
 	t.unknownEvents += o.unknownEvents
 	t.blank += o.blank
+	t.known += o.known
 	for code, n := range o.rejects {
 		if t.rejects == nil {
 			t.rejects = make(map[schemas.RejectCode]int64)
@@ -68,7 +70,7 @@ func (a *assignment) account(w io.Writer, hasRejects bool) {
 	}
 	line("assigned", "%s, %s, in %.1f s (%s/s)", count(t.activities, "activity", "activities"), count(t.decisions, "decision", "decisions"),
 		elapsed.Seconds(), grouped(int64(float64(t.activities)/elapsed.Seconds())))
-	a.odp.account(w)
+	a.odp.account(w, t.known)
 	if a.plan.hasEvents {
 		text := count(t.visitors, "event", "events") + " in " + count(t.bodies, "body", "bodies")
 		if t.unknownEvents > 0 {

@@ -78,7 +78,7 @@ type assignPlan struct {
 	types     map[string]schemas.CSVType
 	now       int64 // ms since the epoch
 	workers   int
-	waiting   int // more workers, for those who wait for segments
+	ahead     int // chunks at most whose segments are being found out
 	warnings  []string
 	hasEvents bool
 }
@@ -105,7 +105,7 @@ func (c *assignCmd) Run(ctx context.Context, std stdio) (err error) {
 		return err
 	}
 	if c.ODP {
-		plan.waiting = c.ODPConcurrency
+		plan.ahead = c.ODPConcurrency
 	}
 	run := newAssignment(plan, outputs, std)
 	if run.odp, err = c.odpFlags.open(ctx, plan.project); err != nil {

@@ -36,7 +36,7 @@ type assignODP struct {
 	segments *odp.Segments
 	userKey  string
 	policy   odp.Policy
-	fetched  atomic.Int64 // users whose segments are known now
+	nameless odp.Resolution // of activities without the identifier
 	failures [256]atomic.Int64
 }
 
@@ -92,7 +92,12 @@ func (f *odpFlags) open(ctx context.Context, p *decision.Project) (*assignODP, e
 		return nil, err
 	}
 	segments.Update(ctx, i)
-	return &assignODP{segments: segments, userKey: f.ODPUserKey, policy: policy}, nil
+	o := &assignODP{segments: segments, userKey: f.ODPUserKey, policy: policy}
+	o.nameless = odp.Resolution{Result: odp.Result{Err: odp.ErrInvalidIdentifier}, Verdict: odp.DecideUnknown}
+	if policy == odp.DeadLetter {
+		o.nameless.Verdict = odp.Refuse
+	}
+	return o, nil
 }
 
 func (o *assignODP) close() {
@@ -125,12 +130,12 @@ func (o *assignODP) failed() (n int64) {
 }
 
 // account says what came of the fetching.
-func (o *assignODP) account(w io.Writer) {
+func (o *assignODP) account(w io.Writer, known int64) {
 	if o == nil {
 		return
 	}
 	s := o.segments.Stats()
-	fmt.Fprintf(w, "%-10s%s known, with %s\n", "segments", count(o.fetched.Load(), "activity", "activities"),
+	fmt.Fprintf(w, "%-10s%s known, with %s\n", "segments", count(known, "activity", "activities"),
 		count(int64(s.Requests), "request", "requests"))
 	if failed := o.failed(); failed > 0 {
 		var classes []string
@@ -143,113 +148,144 @@ func (o *assignODP) account(w io.Writer) {
 	}
 }
 
-// enriched is what a chunk's activities are to be given. Its lists are made for reuse.
-type enriched struct {
-	decoder schemas.Decoder
-	of      []int // by line: index of the resolution, less than 0: none
-	users   []odp.User
-	ids     []byte
-	ends    []int
-	found   []odp.Resolution
+// given is what a line's activity is to be given: the segments, or, if they aren't in
+// the cache, what came of asking. Neither: nothing, because it has segments or can't be
+// used.
+type given struct {
+	segments []string
+	found    *odp.Resolution
 }
 
-// The lines that are not asked for.
-const (
-	asGiven      = -1 // the activity has segments, or can't be used
-	noIdentifier = -2
-)
+// A query is a chunk's users, and those of them who aren't in the cache.
+type query struct {
+	lines []int // by user
+	users []odp.User
+	ids   []byte
+	ends  []int
+	found []odp.Resolution
+}
 
-// enrich finds out the segments of the chunk's users. It reads of the lines no more than
-// that takes; each is decoded when it is decided.
-func (w *assignWorker) enrich(ctx context.Context, file *inputFile) error {
-	e := &w.enriched
-	n := len(w.chunk.Lines)
-	e.of, e.ends, e.users = slices.Grow(e.of[:0], n), slices.Grow(e.ends[:0], n), slices.Grow(e.users[:0], n)
-	e.ids = e.ids[:0]
-	for i := range w.chunk.Lines {
-		line := &w.chunk.Lines[i]
-		e.of = append(e.of, asGiven)
+// workAhead decides chunks whose segments are known, and takes more of them as long as
+// there are none.
+func (w *assignWorker) workAhead(ctx context.Context) error {
+	for {
+		var m move
+		m, w.task, w.desk = w.ahead.next()
+		switch m {
+		case leave:
+			return nil
+		case read:
+			err := w.take(ctx)
+			if errors.Is(err, io.EOF) {
+				w.ahead.joined(nil)
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			w.ahead.joined(w.task)
+			if w.lookUp() {
+				w.ahead.ready(w.task)
+				continue
+			}
+			t := w.task
+			w.start(ctx, func(ctx context.Context) error { return w.ask(ctx, t) })
+		case decide:
+			if err := w.decide(ctx); err != nil {
+				return err
+			}
+			w.ahead.left(w.task, w.desk)
+		}
+	}
+}
+
+// lookUp gives the task's lines the segments that are in the cache. It reads of the
+// lines no more than that takes; each is decoded when it is decided. isAll tells that
+// nobody has to be asked for; else it is those in the query.
+func (w *assignWorker) lookUp() (isAll bool) {
+	t, a := w.task, &w.query
+	n := len(t.chunk.Lines)
+	t.given = slices.Grow(t.given[:0], n)[:n]
+	clear(t.given)
+	a.lines, a.users, a.ends, a.ids = a.lines[:0], a.users[:0], a.ends[:0], a.ids[:0]
+	for i := range t.chunk.Lines {
+		line := &t.chunk.Lines[i]
 		var p schemas.Peek
-		if !w.peek(file, line, w.chunk.Data[line.From:line.To], &p) || p.HasSegments {
+		if !w.peek(t.file, line, t.chunk.Data[line.From:line.To], &p) || p.HasSegments {
 			continue
 		}
 		id := p.Identifier
 		if id == "" {
 			if w.odp.userKey != odp.FSUserID {
-				e.of[i] = noIdentifier
+				t.given[i].found = &w.odp.nameless
 				continue
 			}
 			id = p.UserID
 		}
-		e.of[i] = len(e.ends)
-		e.ids = append(e.ids, id...)
-		e.ends = append(e.ends, len(e.ids))
+		a.ids = append(a.ids, id...)
+		a.ends = append(a.ends, len(a.ids))
+		a.lines = append(a.lines, i)
 	}
-	ids, from := string(e.ids), 0
-	for _, end := range e.ends {
-		e.users = append(e.users, odp.User{Value: ids[from:end]})
+	ids, from := string(a.ids), 0
+	for _, end := range a.ends {
+		a.users = append(a.users, odp.User{Value: ids[from:end]})
 		from = end
 	}
-	var err error
-	e.found, err = w.odp.segments.AppendResolved(ctx, e.found[:0], e.users, w.odp.policy, 0)
-	return err
+	others := 0
+	w.odp.segments.Known(a.users, func(i int, segments []string, isKnown bool) {
+		if isKnown {
+			t.given[a.lines[i]].segments = segments
+			return
+		}
+		a.lines[others], a.users[others] = a.lines[i], a.users[i]
+		others++
+	})
+	a.lines, a.users = a.lines[:others], a.users[:others]
+	return others == 0
+}
+
+// ask finds out the segments of those who aren't in the cache.
+func (a *assignment) ask(ctx context.Context, t *task) (err error) {
+	q := &t.query
+	if q.found, err = a.odp.segments.AppendResolved(ctx, q.found[:0], q.users, a.odp.policy, 0); err != nil {
+		return err
+	}
+	for i, line := range q.lines {
+		t.given[line].found = &q.found[i]
+	}
+	a.ahead.ready(t)
+	return nil
 }
 
 // peek tells what enriching needs of a line; false if the line can't be used.
 func (w *assignWorker) peek(file *inputFile, line *fileio.Line, data []byte, p *schemas.Peek) bool {
-	d := &w.enriched.decoder
 	switch {
 	case line.Err != nil:
 		return false
 	case file.isCSV:
 		var a schemas.Activity
-		if file.columns.Decode(data, d, &a) != nil {
+		if file.columns.Decode(data, &w.peeker, &a) != nil {
 			return false
 		}
 		p.Of(&a, w.odp.userKey)
 		return true
 	}
-	return d.Peek(nil, data, w.plan.mapping, w.odp.userKey, p)
-}
-
-// fetchThenEnter enriches the chunk, waits until the job may be decided, and takes a
-// desk for it.
-func (w *assignWorker) fetchThenEnter(ctx context.Context, job int64, file *inputFile) error {
-	if err := w.enrich(ctx, file); err != nil {
-		return err
-	}
-	d, ok := w.gate.enter(job)
-	if !ok {
-		if err := w.sequence.cause(); err != nil {
-			return err
-		}
-		return context.Canceled
-	}
-	if d == nil {
-		d = newDesk(w.assignment)
-	}
-	w.desk = d
-	return nil
+	return w.peeker.Peek(nil, data, w.plan.mapping, w.odp.userKey, p)
 }
 
 // giveSegments gives the activity of the i-th line its segments, or says why it has
 // none: in its record, or as a reject instead of one.
 func (w *assignWorker) giveSegments(i int) (class string, reject *schemas.Reject) {
-	var r odp.Resolution
-	switch at := w.enriched.of[i]; at {
-	case asGiven:
-		return "", nil
-	case noIdentifier:
-		r = odp.Resolution{Result: odp.Result{Err: odp.ErrInvalidIdentifier}, Verdict: odp.DecideUnknown}
-		if w.odp.policy == odp.DeadLetter {
-			r.Verdict = odp.Refuse
-		}
-	default:
-		r = w.enriched.found[at]
+	segments, r := w.given[i].segments, w.given[i].found
+	if r != nil && r.Verdict == odp.DecideKnown {
+		segments = r.Segments
 	}
-	if r.Verdict == odp.DecideKnown {
-		w.odp.fetched.Add(1)
-		w.activity.Segments, w.activity.HasSegments = r.Segments, true
+	switch {
+	case segments != nil:
+		w.out.totals.known++
+		w.activity.Segments, w.activity.HasSegments = segments, true
+		return "", nil
+	case r == nil:
 		return "", nil
 	}
 	w.odp.failures[odp.ClassOf(r.Err)].Add(1)

@@ -33,8 +33,10 @@ type assignment struct {
 
 	deliver func(*result) error // takes the event bodies of what is written; nil: nobody does
 
-	odp  *assignODP // nil: no segments are fetched
-	gate *gate      // between fetching and deciding
+	odp   *assignODP // nil: no segments are fetched
+	ahead *ahead     // of deciding, with odp
+
+	running sync.WaitGroup // workers, and whoever waits for segments
 
 	totals totals // belongs to whoever writes
 	live   liveCounts
@@ -56,8 +58,8 @@ func newAssignment(plan *assignPlan, o *outputs, std stdio) *assignment {
 	a := &assignment{
 		plan: plan, outputs: o, snapshot: pipeline.NewSnapshot(plan.project), inputs: newInputs(plan, std.in), started: time.Now(),
 	}
-	a.gate = newGate(plan.workers)
-	a.sequence = newSequence(plan.workers*windowPerWorker+plan.waiting, plan.workers*heldPerWorker, a.write)
+	a.ahead = newAhead(plan.ahead)
+	a.sequence = newSequence(plan.workers*windowPerWorker+plan.ahead, plan.workers*heldPerWorker, a.write)
 	return a
 }
 
@@ -75,21 +77,25 @@ func (a *assignment) work(ctx context.Context) error {
 	}
 	cancel := context.AfterFunc(ctx, func() {
 		a.sequence.fail(ctx.Err())
-		a.gate.stop()
+		a.ahead.stop()
 	})
 	defer cancel()
-	var workers sync.WaitGroup
-	for range a.plan.workers + a.plan.waiting {
-		workers.Go(func() {
-			if err := newAssignWorker(a).work(ctx); err != nil {
-				a.sequence.fail(err)
-				a.gate.stop()
-			}
-		})
+	for range a.plan.workers {
+		if a.odp == nil {
+			a.start(ctx, (&assignWorker{assignment: a, desk: newDesk(a), task: &task{}}).work)
+			continue
+		}
+		a.ahead.desks = append(a.ahead.desks, newDesk(a))
+	}
+	if a.odp != nil {
+		// One more than there are desks: all are served also while one waits for input.
+		for range a.plan.workers + 1 {
+			a.start(ctx, (&assignWorker{assignment: a}).workAhead)
+		}
 	}
 	done := make(chan struct{}) // closed, never sent to
 	go func() {
-		workers.Wait()
+		a.running.Wait()
 		close(done)
 	}()
 	select {
@@ -167,82 +173,99 @@ func newDesk(a *assignment) *desk {
 	return d
 }
 
-// An assignWorker takes chunks, and decides them at its desk.
+// A task is a chunk of the input and what is known of its lines. It is made for reuse.
+type task struct {
+	job   int64 // its number
+	file  *inputFile
+	chunk fileio.Chunk
+
+	given   []given // by line, with ODP
+	query   query
+	isReady bool // belongs to the ahead
+}
+
+// An assignWorker takes chunks, and decides them at its desk. With ODP it has desk and
+// task only for as long as it takes.
 type assignWorker struct {
 	*assignment
-	*desk    // nil while it fetches segments
-	chunk    fileio.Chunk
-	enriched enriched
+	*desk
+	*task
+	peeker schemas.Decoder
 }
 
-func newAssignWorker(a *assignment) *assignWorker {
-	w := &assignWorker{assignment: a}
-	if a.odp == nil {
-		w.desk = newDesk(a)
-	}
-	return w
+// start runs a part of the work beside the others. When it fails, all is over.
+func (a *assignment) start(ctx context.Context, work func(context.Context) error) {
+	a.running.Go(func() {
+		if err := guarded(ctx, work); err != nil {
+			a.sequence.fail(err)
+			a.ahead.stop()
+		}
+	})
 }
 
-// work takes chunks until there are no more.
-func (w *assignWorker) work(ctx context.Context) (err error) {
+// guarded turns a panic into an error.
+func guarded(ctx context.Context, work func(context.Context) error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("BUG: %v\n%s", p, debug.Stack())
 		}
 	}()
+	return work(ctx)
+}
+
+// work takes chunks until there are no more.
+func (w *assignWorker) work(ctx context.Context) error {
 	for {
-		job, file, err := w.take(ctx)
+		err := w.take(ctx)
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		if w.odp != nil {
-			if err := w.fetchThenEnter(ctx, job, file); err != nil {
-				return err
-			}
-		}
-		if err := w.assign(ctx, job, file); err != nil {
+		if err := w.decide(ctx); err != nil {
 			return err
-		}
-		if w.out, err = w.sequence.put(job, w.out); err != nil {
-			return err
-		}
-		if w.odp != nil {
-			w.gate.leave(w.desk)
-			w.desk = nil
 		}
 	}
 }
 
-// take reads the next chunk and gives it its number.
-func (w *assignWorker) take(ctx context.Context) (job int64, file *inputFile, err error) {
+// decide decides the chunk and hands over what came of it.
+func (w *assignWorker) decide(ctx context.Context) (err error) {
+	if err = w.assign(ctx); err != nil {
+		return err
+	}
+	w.out, err = w.sequence.put(w.job, w.out)
+	return err
+}
+
+// take reads the next chunk into the task.
+func (w *assignWorker) take(ctx context.Context) (err error) {
 	w.reading.Lock()
 	defer w.reading.Unlock()
 	if err := ctx.Err(); err != nil {
-		return 0, nil, err
+		return err
 	}
-	job = w.jobs
-	if err := w.sequence.admit(job); err != nil {
-		return 0, nil, err
+	w.job = w.jobs
+	if err := w.sequence.admit(w.job); err != nil {
+		return err
 	}
-	if file, err = w.inputs.next(&w.chunk); err != nil {
-		return 0, nil, err
+	if w.file, err = w.inputs.next(&w.chunk); err != nil {
+		return err
 	}
 	w.jobs++
 	if w.chunk.IsCut {
-		err = w.passLongLine(job, file)
+		return w.passLongLine()
 	}
-	return job, file, err
+	return nil
 }
 
 // passLongLine rejects a line that is too long to be held: in its turn, straight
 // from the input to the rejects. The others can't read meanwhile.
-func (w *assignWorker) passLongLine(job int64, file *inputFile) error {
-	if err := w.sequence.turn(job); err != nil {
+func (w *assignWorker) passLongLine() error {
+	if err := w.sequence.turn(w.job); err != nil {
 		return err
 	}
+	file := w.file
 	line := &w.chunk.Lines[0]
 	reject := rejectOf(line.Err)
 	w.totals.reject(file, line.Number, reject)
@@ -269,7 +292,8 @@ func (w *assignWorker) passLongLine(job int64, file *inputFile) error {
 }
 
 // assign decides the chunk.
-func (w *assignWorker) assign(ctx context.Context, job int64, file *inputFile) error {
+func (w *assignWorker) assign(ctx context.Context) error {
+	file := w.file
 	out, csv := w.out, w.plan.settings.Layout
 	out.totals.blank += int64(w.chunk.Blank)
 	source := schemas.Source{File: file.base}
@@ -306,7 +330,7 @@ func (w *assignWorker) assign(ctx context.Context, job int64, file *inputFile) e
 			}
 		}
 		if out.size() >= flushBytes {
-			if err := w.sequence.turn(job); err != nil {
+			if err := w.sequence.turn(w.job); err != nil {
 				return err
 			}
 			if err := w.write(out); err != nil {
