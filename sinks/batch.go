@@ -4,6 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"sync"
+
+	"sortition/schemas"
 )
 
 // A Batch is one finished event batch: bytes to POST, and where to. Body is never
@@ -41,7 +44,9 @@ func CheckEndpoint(endpoint string) error {
 
 // CountVisitors counts the visitors of an event batch; false if body isn't one.
 func CountVisitors(body []byte) (int, bool) {
-	visitors, ok := findVisitors(body)
+	s, _ := scans.Get().(*scan)
+	defer scans.Put(s)
+	visitors, ok := s.visitors(body)
 	return len(visitors), ok
 }
 
@@ -50,21 +55,23 @@ func CountVisitors(body []byte) (int, bool) {
 // timestamp included. It reports false if there is nothing to halve: a single
 // visitor, or no event batch at all. Source: event-batching.md EB-P5.
 func (b Batch) Split() (left, right Batch, ok bool) {
-	visitors, ok := findVisitors(b.Body)
+	s, _ := scans.Get().(*scan)
+	defer scans.Put(s)
+	visitors, ok := s.visitors(b.Body)
 	n := len(visitors)
 	if !ok || n < 2 {
 		return b, Batch{}, false
 	}
 	half := n / 2
-	head, tail := b.Body[:visitors[0].start], b.Body[visitors[n-1].end:]
-	part := func(visitors []span) []byte {
-		inner := b.Body[visitors[0].start:visitors[len(visitors)-1].end]
+	head, tail := b.Body[:visitors[0].Start], b.Body[visitors[n-1].End:]
+	part := func(visitors []schemas.Span) []byte {
+		inner := b.Body[visitors[0].Start:visitors[len(visitors)-1].End]
 		body := make([]byte, 0, len(head)+len(inner)+len(tail))
 		return append(append(append(body, head...), inner...), tail...)
 	}
 	left = Batch{Endpoint: b.Endpoint, ID: b.ID, Visitors: half, Body: part(visitors[:half])}
 	right = Batch{Endpoint: b.Endpoint, Visitors: n - half, Body: part(visitors[half:])}
-	right.ID = firstUUID(b.Body[visitors[half].start:visitors[half].end])
+	right.ID = firstUUID(b.Body[visitors[half].Start:visitors[half].End])
 	return left, right, true
 }
 
@@ -83,13 +90,31 @@ func firstUUID(visitor []byte) string {
 	return v.Snapshots[0].Events[0].UUID
 }
 
-// A span is a part of a body.
-type span struct{ start, end int }
+// A scan is what looking for visitors takes, made for reuse.
+type scan struct {
+	decoder schemas.Decoder
+	spans   []schemas.Span
+}
 
-// findVisitors finds the elements of the member "visitors" of a JSON object,
+var scans = sync.Pool{New: func() any { return new(scan) }}
+
+// visitors finds the elements of the member "visitors" of a JSON object,
 // without the commas and white space between them. It reports false for
-// anything else, and for an object that has the member twice.
-func findVisitors(body []byte) ([]span, bool) {
+// anything else, and for an object that has the member twice. They are valid until the
+// next call.
+func (s *scan) visitors(body []byte) ([]schemas.Span, bool) {
+	var ok bool
+	if s.spans, ok = s.decoder.Elements(s.spans[:0], body, visitorsName); ok {
+		return s.spans, true
+	}
+	return findVisitorsSlowly(body)
+}
+
+const visitorsName = "visitors"
+
+// findVisitorsSlowly is for bodies that are not what we make, but that JSON allows: with
+// keys that come twice, halves of surrogates, or text that is not UTF-8.
+func findVisitorsSlowly(body []byte) ([]schemas.Span, bool) {
 	if !json.Valid(body) { // what follows may then rely on the grammar
 		return nil, false
 	}
@@ -97,7 +122,7 @@ func findVisitors(body []byte) ([]span, bool) {
 	if body[i] != '{' {
 		return nil, false
 	}
-	var visitors []span
+	var visitors []schemas.Span
 	found := false
 	for i = skipSpace(body, i+1); body[i] != '}'; {
 		if body[i] == ',' {
@@ -109,7 +134,7 @@ func findVisitors(body []byte) ([]span, bool) {
 			return nil, false
 		}
 		i = skipSpace(body, skipSpace(body, keyEnd)+1) // over the colon
-		if key != "visitors" {
+		if key != visitorsName {
 			i = skipSpace(body, skipValue(body, i))
 			continue
 		}
@@ -122,7 +147,7 @@ func findVisitors(body []byte) ([]span, bool) {
 				i = skipSpace(body, i+1)
 			}
 			end := skipValue(body, i)
-			visitors = append(visitors, span{i, end})
+			visitors = append(visitors, schemas.Span{Start: i, End: end})
 			i = end
 		}
 		i = skipSpace(body, i+1)

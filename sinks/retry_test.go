@@ -280,11 +280,17 @@ func TestSplit(t *testing.T) {
 func FuzzSplit(f *testing.F) {
 	f.Add([]byte(`{"a":1,"visitors":[{"x":"]},{"},[2],"3\",",4]}`))
 	f.Add([]byte(`{"visitors":[1 , 2],"b":[]}`))
+	f.Add([]byte(`{"visitors":["\ud800",{"a":1,"a":2}],"b":"` + "\xff" + `"}`)) // JSON allows it
 	f.Fuzz(func(t *testing.T, body []byte) {
 		before := string(body)
 		n, isBatch := CountVisitors(body)
 		left, right, ok := Batch{Body: body}.Split()
 		require.Equal(t, before, string(body), "the body is never changed")
+		slow, isSlowBatch := findVisitorsSlowly(body)
+		require.Equal(t, isSlowBatch, isBatch)
+		if isBatch {
+			require.Len(t, slow, n)
+		}
 		require.Equal(t, isBatch && n >= 2, ok)
 		if !ok {
 			return
@@ -294,17 +300,17 @@ func FuzzSplit(f *testing.F) {
 		require.True(t, isLeft && isRight)
 		require.Equal(t, n, l+r)
 		// Joined again, they are the whole, but for the space around one comma.
-		whole, _ := findVisitors(body)
-		parts, _ := findVisitors(left.Body)
-		others, _ := findVisitors(right.Body)
+		whole, _ := findVisitorsSlowly(body)
+		parts, _ := findVisitorsSlowly(left.Body)
+		others, _ := findVisitorsSlowly(right.Body)
 		for i, w := range whole {
 			from := left.Body
 			if i >= l {
 				from, parts, i = right.Body, others, i-l
 			}
-			require.Equal(t, string(body[w.start:w.end]), string(from[parts[i].start:parts[i].end]))
+			require.Equal(t, string(body[w.Start:w.End]), string(from[parts[i].Start:parts[i].End]))
 		}
-		require.True(t, strings.HasPrefix(before, string(left.Body[:whole[0].start])))
-		require.True(t, strings.HasPrefix(before, string(right.Body[:whole[0].start])))
+		require.True(t, strings.HasPrefix(before, string(left.Body[:whole[0].Start])))
+		require.True(t, strings.HasPrefix(before, string(right.Body[:whole[0].Start])))
 	})
 }

@@ -42,7 +42,7 @@ func (benchCmd) Help() string {
     io/N          a loop over the bare Client that reads them and writes a ready-made decision record of N flags for each
     pipeline/N    the stream as "processor run" has it, deciding N flags per activity, no events
     events/N      the same with an impression per decision, stored in the events topic
-    delivered/N   the same, counted when its events have been delivered to the emulator, over HTTP
+    delivered/N   those events posted to an endpoint that takes everything: the handler deliver-events by itself, counted in activities
 
 then, at a fixed rate, the time from the moment an activity is due to be produced until its decision record can be read.
 Everything has acks=all and the same codec. Each figure is the median of --rounds. Allocations and memory are those of this process:

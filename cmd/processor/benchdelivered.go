@@ -3,57 +3,55 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
+	"net"
+	"net/http"
 
-	"golang.org/x/sync/errgroup"
-
-	"sortition/internal/emulator"
 	"sortition/pipeline"
 )
 
-// deliveredTurn is a turn of the pipeline with the handler that delivers events, and
-// of the emulator that takes them.
+// deliveredTurn is a turn of the handler that delivers events, over a topic that has
+// them, to an endpoint that takes everything and looks at nothing.
 type deliveredTurn struct {
 	*streamTurn
-	server *emulator.Server
+	filled []string // topics, as close returns them
+	server *http.Server
 	events float64 // of an activity
 }
 
-func (b *bench) openDelivered(ctx context.Context, flags int) (*deliveredTurn, error) {
-	// It is here to answer; nobody will ask what it has received.
-	e, err := emulator.New(emulator.Options{Datafile: b.project.Datafile(), MaxAttempts: 1, MaxUUIDs: 1})
+func (b *bench) openDelivered(ctx context.Context, flags int, ends []int64) (t *deliveredTurn, err error) {
+	t = &deliveredTurn{events: b.ready(flags).events}
+	n := 0
+	for _, end := range ends {
+		n += int(end)
+	}
+	from, err := b.openStream(ctx, flags, true)
 	if err != nil {
 		return nil, err
 	}
-	server, err := emulator.Listen(e, "127.0.0.1:0")
+	_, err = timed(ctx, from, n)
+	t.filled = from.close()
 	if err != nil {
 		return nil, err
 	}
-	t := &deliveredTurn{server: server, events: b.ready(flags).events}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	t.server = &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.WriteHeader(http.StatusNoContent)
+	})}
+	go t.server.Serve(listener) //nolint:errcheck // it ends when it is closed
 	t.streamTurn, err = b.openStream(ctx, flags, true, func(p *streamParts) {
-		p.handlers = []string{pipeline.AssignActivities, pipeline.DeliverEvents}
-		p.deliverEvents.endpoint = server.URLs().Events
+		p.handlers, p.topics.Events = []string{pipeline.DeliverEvents}, from.topics.Events
+		p.deliverEvents.endpoint = "http://" + listener.Addr().String()
 	})
 	if err != nil {
-		over, stop := context.WithCancel(ctx)
-		stop()
-		return nil, errors.Join(err, unlessCanceled(server.Run(over))) // which closes it
+		return nil, errors.Join(err, t.server.Close())
 	}
 	b.broker.groups[t.parts.groupOf(pipeline.DeliverEvents)] = true
 	return t, nil
-}
-
-func (t *deliveredTurn) run(ctx context.Context) error {
-	around, stop := context.WithCancel(context.WithoutCancel(ctx))
-	defer stop()
-	serving, around := errgroup.WithContext(around)
-	serving.Go(func() error { return t.server.Run(around) })
-	err := t.streamTurn.run(ctx)
-	stop()
-	return errors.Join(err, unlessCanceled(serving.Wait()))
-}
-
-func (t *deliveredTurn) hasBegun() bool {
-	return t.legs[0].subscriber.Stats().Generations > 0 && t.legs[1].subscriber.Stats().Generations > 0
 }
 
 // progress is measured in events, whose bodies don't say how many activities they
@@ -62,6 +60,10 @@ func (t *deliveredTurn) progress() int {
 	return int(float64(t.deliverEvents.Stats().Delivered) / t.events)
 }
 
-func (t *deliveredTurn) rejected() uint64 {
-	return t.streamTurn.rejected() + t.deliverEvents.Stats().Refused
+func (t *deliveredTurn) rejected() uint64 { return t.deliverEvents.Stats().Refused }
+
+func (t *deliveredTurn) close() []string {
+	topics := t.streamTurn.close()
+	_ = t.server.Close() // nobody waits for an answer
+	return append(t.filled, topics...)
 }

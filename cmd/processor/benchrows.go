@@ -75,8 +75,8 @@ func (b *bench) rows() []*benchRow {
 	add("events", flags, min(1, 2.5/float64(flags)), func(ctx context.Context, _ []int64) (contender, error) {
 		return b.openStream(ctx, flags, true)
 	})
-	add("delivered", flags, min(0.25, 0.2/float64(flags)), func(ctx context.Context, _ []int64) (contender, error) {
-		return b.openDelivered(ctx, flags)
+	add("delivered", flags, min(1, 2.5/float64(flags)), func(ctx context.Context, ends []int64) (contender, error) {
+		return b.openDelivered(ctx, flags, ends)
 	})
 	return rows
 }
