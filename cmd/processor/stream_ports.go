@@ -150,13 +150,21 @@ func headerOf(r *pipeline.Record, key string) string {
 
 // odpEndpoint delivers ODP event batches.
 type odpEndpoint struct {
-	api         *odp.REST
+	api         odpEvents
 	integration func() odp.Integration // of the datafile in force
 	fixed       odp.Integration        // what the configuration says instead
 	// probe is held by the one delivery that goes on while ODP is down; the others wait
 	// for it. Capacity 1.
-	probe  chan struct{}
+	probe chan struct{}
+	// isDown is set by deliveries that meet an outage before they wait for probe, and
+	// cleared by the one that holds it.
 	isDown atomic.Bool
+}
+
+// odpEvents is ODP's event API with the connections to it.
+type odpEvents interface {
+	odp.EventAPI
+	Close()
 }
 
 var _ pipeline.Endpoint = (*odpEndpoint)(nil)
@@ -172,7 +180,7 @@ func (e *odpEndpoint) close() { e.api.Close() }
 
 // Deliver posts a batch until it is accepted or refused. After a few quick tries ODP
 // counts as down: then one batch goes on trying, with growing pauses, and all others
-// wait for how it fares. Source: odp.md OD-33, OD-P11.
+// wait for how it fares; when it is through, they go on side by side. Source: odp.md OD-33, OD-P11.
 func (e *odpEndpoint) Deliver(ctx context.Context, r *pipeline.Record) (pipeline.Delivery, error) {
 	events, ok := odp.CountEvents(r.Value)
 	if !ok {
@@ -189,14 +197,7 @@ func (e *odpEndpoint) Deliver(ctx context.Context, r *pipeline.Record) (pipeline
 		return refused(r, events, odp.ErrNotIntegrated.Error()), nil
 	}
 	batch := odp.EventBatch{Host: i.Host, PublicKey: i.PublicKey, Events: events, Body: r.Value}
-	var err error
-	isQuick := !e.isDown.Load()
-	if isQuick {
-		_, err = odp.Deliver(ctx, e.api, batch, odp.DefaultAttempts)
-	}
-	if !isQuick || err != nil && odp.IsTransient(err) {
-		err = e.deliverDurably(ctx, batch)
-	}
+	err := e.send(ctx, batch)
 	switch {
 	case err == nil:
 		return pipeline.Delivery{Accepted: events}, nil
@@ -206,18 +207,39 @@ func (e *odpEndpoint) Deliver(ctx context.Context, r *pipeline.Record) (pipeline
 	return pipeline.Delivery{}, fmt.Errorf("deliver ODP events: %w", err)
 }
 
-// deliverDurably is for the time when ODP is down.
-func (e *odpEndpoint) deliverDurably(ctx context.Context, batch odp.EventBatch) error {
+// send posts a batch until ODP has taken or refused it.
+func (e *odpEndpoint) send(ctx context.Context, batch odp.EventBatch) error {
+	for {
+		if !e.isDown.Load() {
+			_, err := odp.Deliver(ctx, e.api, batch, odp.DefaultAttempts)
+			if err == nil || !odp.IsTransient(err) || ctx.Err() != nil {
+				return err
+			}
+			e.isDown.Store(true) // not later: it would undo what the holder of probe finds out
+		}
+		isOver, err := e.sendDuringOutage(ctx, batch)
+		if !isOver {
+			return err
+		}
+	}
+}
+
+// sendDuringOutage waits for the others that met the outage, then posts the batch for
+// as long as the outage takes. isOver tells that one of them got through instead: then
+// nothing was posted, and the batch need not wait for anybody.
+func (e *odpEndpoint) sendDuringOutage(ctx context.Context, batch odp.EventBatch) (isOver bool, err error) {
 	select {
 	case e.probe <- struct{}{}:
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return false, context.Cause(ctx)
 	}
 	defer func() { <-e.probe }()
-	e.isDown.Store(true)
-	_, err := odp.Deliver(ctx, e.api, batch, 0)
+	if !e.isDown.Load() {
+		return true, nil
+	}
+	_, err = odp.Deliver(ctx, e.api, batch, 0)
 	if err == nil || !odp.IsTransient(err) {
 		e.isDown.Store(false) // it answers, whatever it thinks of the batch
 	}
-	return err
+	return false, err
 }
