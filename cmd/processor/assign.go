@@ -100,10 +100,6 @@ func (c *assignCmd) Run(ctx context.Context, std stdio) (err error) {
 	}
 	defer outputs.discard()
 
-	delivery, err := c.deliverFlags.start(plan.project.EventEndpoint())
-	if err != nil {
-		return err
-	}
 	if c.ODP {
 		plan.ahead = c.ODPConcurrency
 	}
@@ -112,6 +108,10 @@ func (c *assignCmd) Run(ctx context.Context, std stdio) (err error) {
 		return err
 	}
 	defer run.odp.close()
+	delivery, err := c.deliverFlags.start(plan.project.EventEndpoint()) // last: from here on, it must be finished
+	if err != nil {
+		return err
+	}
 	if delivery != nil {
 		run.deliver = func(r *result) error { return delivery.append(ctx, r) }
 	}

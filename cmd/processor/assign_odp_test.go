@@ -280,3 +280,18 @@ func (l *lounge) bench(b *testing.B, datafile string) {
 	b.ReportMetric(median(ratios), "x-without")
 	b.ReportMetric(0, "ns/op")
 }
+
+// What a run can't do is known before its outbox is opened: else that would stay open,
+// and what an earlier run left in it be on its way with nobody to account for it.
+func TestAssignODPNotIntegrated(t *testing.T) {
+	l := newLounge(t)
+	without, _, ok := strings.Cut(segmentDatafile, `"integrations"`)
+	require.True(t, ok)
+	require.NoError(t, os.WriteFile(l.datafile, []byte(without+`"integrations":[]}`), 0o666))
+	outbox := filepath.Join(l.dir, "outbox")
+	_, _, err := l.assign(t, `{"user_id":"u"}`, func(c *assignCmd) {
+		c.Deliver, c.Outbox, c.Endpoint = true, outbox, l.em.URLs().Events
+	})
+	require.ErrorIs(t, err, odp.ErrNotIntegrated)
+	require.NoDirExists(t, outbox)
+}
