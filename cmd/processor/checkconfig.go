@@ -110,7 +110,7 @@ func (c *configCheck) parse(raw []byte) bool {
 }
 
 func (c *configCheck) fault(f *faultAt) {
-	finding := configFinding{Key: f.key, Line: f.line, Column: f.column, Message: f.text}
+	finding := configFinding{Key: f.key, Line: f.line, Column: f.column, Message: withoutSecrets(f.text)}
 	if !slices.Contains(c.report.Faults, finding) {
 		c.report.Faults = append(c.report.Faults, finding)
 	}

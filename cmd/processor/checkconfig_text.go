@@ -102,7 +102,11 @@ func (c *configCheck) summary() [][2]string {
 	if p.connection.SASL != nil {
 		security += ", " + p.connection.SASL.String()
 	}
-	row("kafka", "%s; %s", strings.Join(s.Kafka.Brokers, ", "), security)
+	brokers := make([]string, len(s.Kafka.Brokers))
+	for i, broker := range s.Kafka.Brokers {
+		brokers[i] = shownAddress(broker)
+	}
+	row("kafka", "%s; %s", strings.Join(brokers, ", "), security)
 	var groups, reads []string
 	for _, h := range p.handlers {
 		groups = append(groups, p.groupOf(h))
@@ -122,19 +126,19 @@ func (c *configCheck) summary() [][2]string {
 	if p.runs(pipeline.DeliverEvents) {
 		to := "the endpoint that each record names"
 		if p.deliverEvents.endpoint != "" {
-			to = p.deliverEvents.endpoint
+			to = shownAddress(p.deliverEvents.endpoint)
 		}
 		row("events to", "%s", to)
 	}
 	if p.runs(pipeline.DeliverODP) {
 		to := "the host of the datafile"
 		if p.deliverODP.endpoint != "" {
-			to = p.deliverODP.endpoint
+			to = shownAddress(p.deliverODP.endpoint)
 		}
 		row("ODP", "%s", to)
 	}
 	if p.redis != nil {
-		row("redis", "%s, database %d", p.redis.Addr, p.redis.DB)
+		row("redis", "%s, database %d", shownAddress(p.redis.Addr), p.redis.DB)
 	}
 	listen := "nothing; there are no metrics and no health checks"
 	if p.listen != "" {

@@ -110,6 +110,7 @@ func (r *connecting) all(ctx context.Context, trials []trial) []attempt {
 			a := attempt{What: t.what, Target: t.target, OK: err == nil, Result: found}
 			if err != nil {
 				a.Result, a.Advice = whatWentWrong(ctx, err, r.timeout)
+				a.Result = withoutSecrets(a.Result)
 			}
 			a.TookMS = float64(time.Since(start).Microseconds()) / 1000
 			attempts[i] = a
@@ -126,6 +127,9 @@ func whatWentWrong(ctx context.Context, err error, timeout time.Duration) (resul
 	var inURL *url.Error
 	if errors.As(err, &inURL) { // whose text repeats the address, with a key in it maybe
 		result = inURL.Err.Error()
+		if inURL.Op == "parse" {
+			result = "the address is none" // the error repeats the part of it that is wrong
+		}
 	}
 	var known advised
 	var noName *net.DNSError

@@ -20,7 +20,7 @@ func (r *connecting) brokerTrials(addresses []string) []trial {
 	}
 	var trials []trial
 	for _, address := range addresses {
-		trials = append(trials, trial{"broker", address, func(ctx context.Context) (string, error) {
+		trials = append(trials, trial{"broker", shownAddress(address), func(ctx context.Context) (string, error) {
 			advertised, err := r.kafka.Broker(ctx, address)
 			if err != nil {
 				return "", err

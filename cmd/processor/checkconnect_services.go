@@ -29,26 +29,26 @@ func (r *connecting) serviceTrials() []trial {
 		trials = append(trials, trial{"datafile", "by " + r.polledBy(), r.tryDatafile})
 	}
 	if p.runs(pipeline.DeliverEvents) {
-		trials = append(trials, trial{"events", cmp.Or(p.deliverEvents.endpoint, "the endpoint of the datafile"), r.tryEvents})
+		trials = append(trials, trial{"events", cmp.Or(shownAddress(p.deliverEvents.endpoint), "the endpoint of the datafile"), r.tryEvents})
 	}
 	asksODP := p.segments != nil && r.assigns()
 	if asksODP {
-		trials = append(trials, trial{"segments", cmp.Or(p.segments.host, "the host of the datafile"), func(ctx context.Context) (string, error) {
+		trials = append(trials, trial{"segments", cmp.Or(shownAddress(p.segments.host), "the host of the datafile"), func(ctx context.Context) (string, error) {
 			return r.tryODP(ctx, p.segments.host, "", p.segments.config.UserKey)
 		}})
 	}
 	if d := p.deliverODP; p.runs(pipeline.DeliverODP) && !(asksODP && d.endpoint == p.segments.host && d.key == "") {
-		trials = append(trials, trial{"ODP", cmp.Or(d.endpoint, "the host of the datafile"), func(ctx context.Context) (string, error) {
+		trials = append(trials, trial{"ODP", cmp.Or(shownAddress(d.endpoint), "the host of the datafile"), func(ctx context.Context) (string, error) {
 			return r.tryODP(ctx, d.endpoint, d.key, odp.FSUserID)
 		}})
 	}
 	if p.predictions != nil && r.assigns() {
-		trials = append(trials, trial{"predictions", p.predictions.Endpoint, func(ctx context.Context) (string, error) {
+		trials = append(trials, trial{"predictions", shownAddress(p.predictions.Endpoint), func(ctx context.Context) (string, error) {
 			return head(ctx, strings.NewReplacer("{}", nobody, "%s", nobody).Replace(p.predictions.Endpoint))
 		}})
 	}
 	if p.redis != nil {
-		trials = append(trials, trial{"redis", p.redis.Addr, r.tryRedis})
+		trials = append(trials, trial{"redis", shownAddress(p.redis.Addr), r.tryRedis})
 	}
 	return trials
 }
@@ -155,9 +155,9 @@ func (r *connecting) tryEvents(ctx context.Context) (string, error) {
 	to := report.project.EventEndpoint()
 	found, err := head(ctx, to)
 	if err != nil {
-		return "", fmt.Errorf("%s: %w", to, err)
+		return "", fmt.Errorf("%s: %w", shownAddress(to), err)
 	}
-	return to + ": " + found, nil
+	return shownAddress(to) + ": " + found, nil
 }
 
 // head makes a HEAD request. Any answer shows that name, route, TLS and proxies are
@@ -217,7 +217,7 @@ func (r *connecting) tryODP(ctx context.Context, host, key, identifier string) (
 	_, err := api.FetchSegments(ctx, odp.Query{Host: host, PublicKey: key, Key: identifier, Value: nobody, Segments: segments[:1]})
 	found := "asked for a user who doesn't exist, and answered"
 	if at == "" {
-		found = host + ": " + found
+		found = shownAddress(host) + ": " + found
 	}
 	var e *odp.Error
 	switch {

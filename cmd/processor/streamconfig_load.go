@@ -38,7 +38,7 @@ func loadStreamConfig(path string) (*streamConfig, error) {
 func configFault(path string, err error) error {
 	var all []string
 	for _, text := range texts(err) {
-		if text = inNamesOfFile(text); !slices.Contains(all, text) { // whoever shares a connection finds what is wrong with it
+		if text = withoutSecrets(inNamesOfFile(text)); !slices.Contains(all, text) { // whoever shares a connection finds what is wrong with it
 			all = append(all, strings.ReplaceAll(text, "\n", "\n  "))
 		}
 	}
