@@ -54,12 +54,14 @@ type HTTPOptions struct {
 	// Timeout bounds one request, reading included. Default 2 s: a decision waits
 	// for it.
 	Timeout time.Duration
-	// Client makes the requests. Default: one of the service's own.
+	// Client makes the requests. Default: one of the service's own. Redirects are not
+	// followed in any case.
 	Client *http.Client
 }
 
 // HTTP asks a profile service by POST, as Optimizely Agent's "rest" user profile
-// service does. Nothing is sent for the user id "", which such services don't know.
+// service does. Nothing is sent for the user id "", which such services don't know. A
+// redirect is an error: what is sent is for the service alone.
 // It is safe for concurrent use; close it.
 //
 // Source: config.md sections 9.1 and 9.4, client.userProfileService.
@@ -86,18 +88,26 @@ func NewHTTP(o HTTPOptions) (*HTTP, error) {
 	if o.Timeout <= 0 {
 		o.Timeout = DefaultHTTPTimeout
 	}
-	h := &HTTP{lookup: o.Host + o.LookupPath, save: o.Host + o.SavePath, o: o, client: o.Client}
+	h := &HTTP{lookup: o.Host + o.LookupPath, save: o.Host + o.SavePath, o: o}
 	for _, address := range []string{h.lookup, h.save} {
 		u, err := url.Parse(address)
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 			return nil, errors.New("user profiles over HTTP: host and path don't make an absolute http or https address")
 		}
 	}
-	if h.client == nil {
-		h.client, h.isOwn = &http.Client{Transport: &http.Transport{
+	client := http.Client{}
+	if o.Client != nil {
+		client = *o.Client // a copy: the original goes on following redirects
+	} else {
+		client.Transport = &http.Transport{
 			Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true, MaxIdleConnsPerHost: 64, IdleConnTimeout: time.Minute,
-		}}, true
+		}
+		h.isOwn = true
 	}
+	// A POST that becomes a GET saves nothing, and one that is repeated elsewhere takes
+	// the user id and the credentials along.
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	h.client = &client
 	return h, nil
 }
 

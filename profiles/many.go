@@ -82,7 +82,7 @@ func profileOf(answer redis.Cmder, userID string) (*decision.Profile, error) {
 	case err != nil:
 		return nil, err
 	}
-	if p, err := decision.ParseProfile(text); err == nil && p.UserID == userID {
+	if p, err := parseFor(text, userID); err == nil {
 		return p, nil
 	}
 	return unreadable, nil

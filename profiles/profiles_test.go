@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -199,11 +200,15 @@ func TestRedis(t *testing.T) {
 
 	require.NoError(t, client.Set(t.Context(), o.Prefix+"bad", "[]", time.Minute).Err())
 	_, err = r.Lookup(t.Context(), "bad")
-	require.Error(t, err)
+	require.ErrorContains(t, err, "read user profile from Redis: parse user profile: ")
+	require.NoError(t, client.Set(t.Context(), o.Prefix+"foreign", text, time.Minute).Err())
+	p, err := r.Lookup(t.Context(), "foreign")
+	require.EqualError(t, err, "read user profile from Redis: it is another user's")
+	require.Nil(t, p)
 
 	require.NoError(t, client.Set(t.Context(), o.Prefix+"more",
 		`{"user_id":"more","experiment_bucket_map":{"5":{"variation_id":"6","note":1},"7":8}}`, time.Minute).Err())
-	p, err := r.Lookup(t.Context(), "more")
+	p, err = r.Lookup(t.Context(), "more")
 	require.NoError(t, err)
 	require.Equal(t, "6", p.Entries["5"].VariationID)
 	require.Empty(t, p.Entries["7"].VariationID)
@@ -274,6 +279,36 @@ func TestHTTP(t *testing.T) {
 	s.status, s.answer = 200, `{"user_id":"u","experiment_bucket_map":{},"pad":"`+string(make([]byte, maxHTTPProfile))+`"}`
 	_, err = h.Lookup(t.Context(), "u")
 	require.ErrorContains(t, err, "larger")
+}
+
+// A redirect is followed nowhere: what a save became there could look like success, and
+// user id and credentials are for one host. A client of the caller's own goes on
+// following them elsewhere.
+func TestHTTPRedirects(t *testing.T) {
+	var elsewhere atomic.Int64
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		elsewhere.Add(1)
+		_, _ = io.WriteString(w, `{"user_id":"u","experiment_bucket_map":{}}`)
+	}))
+	defer other.Close()
+	var status atomic.Int64
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, other.URL, int(status.Load()))
+	}))
+	defer server.Close()
+	for _, client := range []*http.Client{nil, server.Client()} {
+		h, err := NewHTTP(HTTPOptions{Host: server.URL, Header: http.Header{"X-Api-Key": {"secret"}}, Client: client})
+		require.NoError(t, err)
+		defer h.Close()
+		for _, code := range []int{301, 302, 303, 307, 308} {
+			status.Store(int64(code))
+			require.EqualError(t, h.Save(t.Context(), profile("u", "1")), fmt.Sprint("save user profile over HTTP: status ", code))
+			_, err := h.Lookup(t.Context(), "u")
+			require.EqualError(t, err, fmt.Sprint("look up user profile over HTTP: status ", code))
+		}
+		require.Zero(t, elsewhere.Load())
+	}
+	require.Nil(t, server.Client().CheckRedirect)
 }
 
 // A service that hangs costs a decision its timeout, no more.

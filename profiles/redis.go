@@ -49,8 +49,8 @@ func NewRedis(client redis.Cmdable, o RedisOptions) *Redis {
 	return &Redis{client: client, o: o}
 }
 
-// Lookup reads a user's profile, nil if there is none. A text that is no profile is
-// an error.
+// Lookup reads a user's profile, nil if there is none. A text that is no profile, or
+// another user's, is an error.
 func (r *Redis) Lookup(ctx context.Context, userID string) (*decision.Profile, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.o.Timeout)
 	defer cancel()
@@ -61,7 +61,20 @@ func (r *Redis) Lookup(ctx context.Context, userID string) (*decision.Profile, e
 	case err != nil:
 		return nil, fmt.Errorf("read user profile from Redis: %w", withoutKeys(err))
 	}
-	return decision.ParseProfile(text)
+	p, err := parseFor(text, userID)
+	if err != nil {
+		return nil, fmt.Errorf("read user profile from Redis: %w", err)
+	}
+	return p, nil
+}
+
+// parseFor reads the profile of a user; another's is an error.
+func parseFor(text []byte, userID string) (*decision.Profile, error) {
+	p, err := decision.ParseProfile(text)
+	if err == nil && p.UserID != userID {
+		return nil, errors.New("it is another user's")
+	}
+	return p, err
 }
 
 // Save writes a profile, in place of an earlier one.
