@@ -41,10 +41,13 @@ type Client struct {
 // client isn't ready until a fetch succeeds.
 //
 // Nothing is started: a client with a datafile decides, and its events wait in
-// memory (or on disk) for [Client.Start]. Whatever was made must be closed.
+// memory (or on disk) for [Client.Start]. Whatever was made must be closed; after an
+// error nothing is left open, and a processor of one's own has not been closed.
 // Source: pages.md I-1 to I-4, config.md section 1.
 func New(options ...Option) (*Client, error) {
-	c := &Client{settings: defaultSettings(), forced: newForcedVariations(), life: newLife(), closePredictor: func() {}}
+	c := &Client{
+		settings: defaultSettings(), forced: newForcedVariations(), life: newLife(), stopListening: func() {}, closePredictor: func() {},
+	}
 	s := &c.settings
 	for _, o := range options {
 		o(s)
@@ -58,26 +61,28 @@ func New(options ...Option) (*Client, error) {
 	if c.notifications = s.notifications; c.notifications == nil {
 		c.notifications = NewNotifications()
 	}
-	fail := c.fail
-	c.notifications.panicked.CompareAndSwap(nil, &fail)
 	c.env.Forced = c.forced
 	if s.profiles != nil {
 		c.env.Profiles = reportedProfiles{s.profiles, c}
 	}
-	if err := c.openPredictor(); err != nil {
-		return nil, fmt.Errorf("new client: %w", err)
-	}
-	if err := c.openSource(); err != nil {
-		return nil, fmt.Errorf("new client: %w", err)
-	}
-	if err := c.openProcessor(); err != nil {
-		c.stopListening()
-		return nil, fmt.Errorf("new client: %w", err)
-	}
-	if err := c.openODP(); err != nil {
-		return nil, errors.Join(fmt.Errorf("new client: %w", err), c.Close(context.Background()))
+	for _, open := range []func() error{c.openPredictor, c.openSource, c.openProcessor, c.openODP} {
+		if err := open(); err != nil {
+			return nil, errors.Join(fmt.Errorf("new client: %w", err), c.abandon())
+		}
 	}
 	return c, nil
+}
+
+// abandon gives back what New had opened when it failed. It delivers nothing: what is
+// in an outbox stays there.
+func (c *Client) abandon() error {
+	err := c.abandonODP()
+	if p, ok := c.processor.(ownProcessor); ok {
+		err = errors.Join(err, p.abandon())
+	}
+	c.stopListening()
+	c.closePredictor()
+	return err
 }
 
 // Open is New and Start, and waits until the client is ready: what most programs
@@ -118,8 +123,8 @@ func (c *Client) Start() {
 }
 
 func (c *Client) startProcessor() {
-	if p, ok := c.processor.(runner); ok {
-		c.runAlong("event delivery", p.run)
+	if p, ok := c.processor.(ownProcessor); ok {
+		p.start(c.runAlong)
 	}
 }
 
@@ -147,7 +152,7 @@ func (c *Client) Run(ctx context.Context) error {
 // Flush sends the events held now without waiting for their batch to fill. It
 // returns at once. Source: event-batching.md EB-23.
 func (c *Client) Flush() {
-	if p, ok := c.processor.(interface{ flush() }); ok {
+	if p, ok := c.processor.(ownProcessor); ok {
 		p.flush()
 	}
 	c.flushODP()

@@ -138,7 +138,7 @@ func (c *Client) report(ctx context.Context, in *installed, w *worker, u *UserCo
 			c.notifyActivate(&w.impressions[next], d, u.id, u.state.Load().attributeMap, events[next])
 			next++
 		}
-		c.notifications.decided(func() DecisionNotification {
+		c.decided(func() DecisionNotification {
 			return DecisionNotification{Type: DecisionFlag, UserID: u.id, Attributes: u.Attributes(), Info: flagInfoOf(d)}
 		})
 	}

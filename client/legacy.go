@@ -37,7 +37,7 @@ func (l *legacyCall) decide(ctx context.Context, flagKey string) *decision.Decis
 
 // notify tells the decision's listeners.
 func (l *legacyCall) notify(subtype DecisionSubtype, info func() DecisionInfo) {
-	l.client.notifications.decided(func() DecisionNotification {
+	l.client.decided(func() DecisionNotification {
 		attributes := l.attributes
 		if attributes == nil {
 			attributes = map[string]any{} // LG-4

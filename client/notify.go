@@ -23,21 +23,20 @@ const (
 	numNotificationTypes = iota
 )
 
-// Notifications are the listeners of one client or of several, and of whatever else
-// sends through them: the SDKs' notification centre. Use [NewNotifications], or
+// Notifications are the listeners of one client or of several: the SDKs' notification
+// centre. Use [NewNotifications], or
 // [Client.Notifications]. Safe for concurrent use.
 //
 // Listeners are called one after the other in the order they were added, on the
 // goroutine of the call that they are told of: a decision waits for its listeners.
-// A panic of one is logged and goes to the error handler; the others are called all
-// the same. A listener may add and remove listeners, which counts from the next
+// A panic of one is logged and goes to the error handler, those of the client that
+// told of it; the others are called all the same. A listener may add and remove listeners, which counts from the next
 // notification on. It must not close the client.
 // Source: legacy-api.md LG-22, LG-23, pages.md I-9.
 type Notifications struct {
 	changing sync.Mutex // held by whoever replaces lists
 	lastID   int        // guarded by changing
 	lists    [numNotificationTypes]atomic.Pointer[[]listener]
-	panicked atomic.Pointer[func(error)]
 }
 
 type listener struct {
@@ -157,31 +156,20 @@ func (n *Notifications) hasAny(types ...NotificationType) bool {
 }
 
 // send tells the listeners of a type. The payload is made only if there are any.
-func send[T any](n *Notifications, t NotificationType, payload func() T) {
-	list := n.list(t)
+func send[T any](c *Client, t NotificationType, payload func() T) {
+	list := c.notifications.list(t)
 	if len(list) == 0 {
 		return
 	}
 	what := payload()
 	for i := range list {
 		if f, ok := list[i].f.(func(T)); ok {
-			n.call(func() { f(what) })
+			c.guard("notification listener", func() { f(what) })
 		}
 	}
 }
 
-func (n *Notifications) call(f func()) {
-	defer func() {
-		if r := recover(); r != nil {
-			if report := n.panicked.Load(); report != nil {
-				(*report)(&PanicError{What: "notification listener", Value: r, Stack: debug.Stack()})
-			}
-		}
-	}()
-	f()
-}
-
-func (n *Notifications) decided(payload func() DecisionNotification) { send(n, DecisionType, payload) }
+func (c *Client) decided(payload func() DecisionNotification) { send(c, DecisionType, payload) }
 
 // A PanicError reports the panic of a listener or callback, which was swallowed.
 // Its text doesn't repeat the value, which may hold what users gave.

@@ -145,3 +145,21 @@ func TestSharedNotifications(t *testing.T) {
 	}
 	require.Equal(t, 2, told)
 }
+
+// A listener's panic goes to the client that told of something, not to whichever was
+// there first and may be closed.
+func TestSharedNotificationsPanic(t *testing.T) {
+	n := NewNotifications()
+	n.OnDecision(func(DecisionNotification) { panic("listener") })
+	first, second := &errorLog{}, &errorLog{}
+	a, _ := newClient(t, worked(t), WithNotifications(n), WithErrorHandler(first.handle))
+	b, _ := newClient(t, worked(t), WithNotifications(n), WithErrorHandler(second.handle))
+	told := func() string { return fmt.Sprint(len(first.all()), " ", len(second.all())) }
+	b.NewUser("u", nil).Decide(t.Context(), "main")
+	require.Equal(t, "0 1", told())
+	a.NewUser("u", nil).Decide(t.Context(), "main")
+	require.Equal(t, "1 1", told())
+	require.NoError(t, a.Close(t.Context()))
+	b.NewUser("u", nil).Decide(t.Context(), "main")
+	require.Equal(t, "1 2", told())
+}

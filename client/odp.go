@@ -22,7 +22,7 @@ import (
 type ownODP struct {
 	segments *odp.Segments
 	events   *odp.Events
-	outbox   *sinks.Outbox // nil: events wait in memory
+	outbox   *outbox // nil: events wait in memory
 	known    atomic.Pointer[decision.Project]
 }
 
@@ -64,10 +64,10 @@ func (c *Client) openODPEvents() error {
 			Concurrency: 4 * 10, // events meet in batches of ten while they are being delivered
 		}
 		var err error
-		if c.odp.outbox, err = sinks.OpenOutbox(filepath.Join(events.outbox, "odp"), o); err != nil {
+		if c.odp.outbox, err = openOutbox(filepath.Join(events.outbox, "odp"), o); err != nil {
 			return fmt.Errorf("for ODP events: %w", err)
 		}
-		cfg.Queue = odpQueue{c.odp.outbox}
+		cfg.Queue = odpQueue{c.odp.outbox.Outbox}
 	}
 	var err error
 	c.odp.events, err = odp.NewEvents(cfg)
@@ -82,11 +82,7 @@ func (c *Client) startODP() {
 	}
 	if o.outbox != nil {
 		c.runAlong("outbox of ODP events", func(ctx context.Context) error {
-			err := o.outbox.Run(ctx, o.deliver)
-			if errors.Is(err, ErrClosed) {
-				return nil
-			}
-			return err
+			return o.outbox.deliver(ctx, o.deliver)
 		})
 	}
 }
@@ -98,13 +94,30 @@ func (c *Client) flushODP() {
 	}
 }
 
+// abandonODP gives back what openODP made, of which not all need be there.
+func (c *Client) abandonODP() error {
+	o := &c.odp
+	var err error
+	if o.outbox != nil {
+		err = o.outbox.Close()
+	}
+	if o.events != nil {
+		_, closing := o.events.Close(context.Background()) // returns at once: nothing is held, nothing runs
+		err = errors.Join(err, closing)
+	}
+	if o.segments != nil {
+		o.segments.Close()
+	}
+	return err
+}
+
 // closeODP delivers what was taken, until ctx ends. What is in an outbox then stays.
 func (c *Client) closeODP(ctx context.Context) error {
 	o := &c.odp
 	var faults []error
 	if o.outbox != nil {
 		c.flushODP()
-		if err := o.outbox.Wait(ctx); err != nil {
+		if err := o.outbox.wait(ctx); err != nil {
 			c.log.Warn("ODP events stay in the outbox", slog.Uint64("events", o.outbox.Account().Pending.Visitors), slog.Any("error", err))
 		}
 		faults = append(faults, o.outbox.Close())

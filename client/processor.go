@@ -9,20 +9,30 @@ import (
 	"sortition/sinks"
 )
 
-// A runner is a processor of the client's own: it has background work, and can be
-// told to send now.
-type runner interface {
+// An ownProcessor is a processor of the client's own: it has background work, and can
+// be told to send now.
+type ownProcessor interface {
 	EventProcessor
-	run(ctx context.Context) error
+	// start hands each part of the background work to along, which reports how it failed
+	// when it does.
+	start(along func(what string, f func(context.Context) error))
 	flush()
+	// abandon gives back what was opened; start hasn't been called.
+	abandon() error
 }
 
-// openProcessor makes the event processor of the settings.
+// openProcessor makes the event processor of the settings. After an error nothing of
+// it is open.
 func (c *Client) openProcessor() error {
 	s := &c.settings.events
 	if s.processor != nil {
 		c.processor = s.processor
 		return nil
+	}
+	if s.endpoint != "" {
+		if err := sinks.CheckEndpoint(s.endpoint); err != nil {
+			return err
+		}
 	}
 	d := &courier{dispatcher: s.dispatcher, fail: c.fail}
 	if d.dispatcher == nil {
@@ -34,20 +44,18 @@ func (c *Client) openProcessor() error {
 		}
 		d.poster = poster
 	}
-	if s.endpoint != "" {
-		if err := sinks.CheckEndpoint(s.endpoint); err != nil {
-			return err
-		}
-	}
 	announce := func(b sinks.Batch) {
-		send(c.notifications, LogEventType, func() LogEvent { return logEventOf(b) })
+		send(c, LogEventType, func() LogEvent { return logEventOf(b) })
 	}
 	if s.outbox == "" {
 		q := &queue{courier: d}
 		var err error
-		q.batcher, err = newBatcher(s, d.once, announce)
+		if q.batcher, err = newBatcher(s, d.once, announce); err != nil {
+			d.close()
+			return err
+		}
 		c.processor = q
-		return err
+		return nil
 	}
 
 	o := sinks.OutboxOptions{
@@ -61,14 +69,18 @@ func (c *Client) openProcessor() error {
 	if s.outboxOptions.IsBuffered {
 		var err error
 		if q.batcher, err = newBatcher(s, q.store, nil); err != nil {
+			d.close()
 			return err
 		}
 		q.fail = c.fail
 	}
 	var err error
-	q.outbox, err = sinks.OpenOutbox(s.outbox, o)
+	if q.outbox, err = openOutbox(s.outbox, o); err != nil {
+		d.close()
+		return err
+	}
 	c.processor = q
-	return err
+	return nil
 }
 
 func (s *eventSettings) whenFull() sinks.WhenFull {
@@ -107,8 +119,16 @@ func addAll(ctx context.Context, b *sinks.Batcher, events []UserEvent) error {
 	return nil
 }
 
-func (q *queue) run(ctx context.Context) error { return q.batcher.Run(ctx) }
-func (q *queue) flush()                        { q.batcher.Flush() }
+func (q *queue) start(along func(string, func(context.Context) error)) {
+	along("event delivery", q.batcher.Run)
+}
+
+func (q *queue) flush() { q.batcher.Flush() }
+
+func (q *queue) abandon() error {
+	q.courier.close()
+	return nil
+}
 
 // Close delivers what is queued until ctx ends. The error is a [*CloseError].
 func (q *queue) Close(ctx context.Context) error {
@@ -131,7 +151,7 @@ func closeError(remains []sinks.Batch, err error) error {
 
 // A durableQueue holds events on disk until they are delivered.
 type durableQueue struct {
-	outbox     *sinks.Outbox
+	outbox     *outbox
 	batcher    *sinks.Batcher // before the outbox; nil: events go there at once
 	courier    *courier
 	announce   func(sinks.Batch)
@@ -176,25 +196,18 @@ func (q *durableQueue) store(ctx context.Context, b sinks.Batch) error {
 	return nil
 }
 
-func (q *durableQueue) run(ctx context.Context) error {
-	if q.batcher == nil {
-		return q.deliver(ctx)
+// start runs buffer and delivery beside each other: if delivery fails, events still
+// come to the disk.
+func (q *durableQueue) start(along func(string, func(context.Context) error)) {
+	if q.batcher != nil {
+		along("buffer of events", q.batcher.Run)
 	}
-	both := make(chan error, 1) // capacity 1: its one sender never waits
-	go func() { both <- q.deliver(ctx) }()
-	err := q.batcher.Run(ctx)
-	return errors.Join(err, <-both)
-}
-
-func (q *durableQueue) deliver(ctx context.Context) error {
-	err := q.outbox.Run(ctx, func(ctx context.Context, b sinks.Batch) (sinks.Result, error) {
-		q.announce(b)
-		return q.courier.durably(ctx, b)
+	along("event delivery", func(ctx context.Context) error {
+		return q.outbox.deliver(ctx, func(ctx context.Context, b sinks.Batch) (sinks.Result, error) {
+			q.announce(b)
+			return q.courier.durably(ctx, b)
+		})
 	})
-	if errors.Is(err, ErrClosed) {
-		return nil
-	}
-	return err
 }
 
 func (q *durableQueue) flush() {
@@ -203,8 +216,13 @@ func (q *durableQueue) flush() {
 	}
 }
 
-// Close brings everything to the disk and waits until it is delivered or ctx ends.
-// What then is pending stays for the next one to open the folder, and is no error.
+func (q *durableQueue) abandon() error {
+	q.courier.close()
+	return q.outbox.Close()
+}
+
+// Close brings everything to the disk and waits until it is delivered, can't be any
+// more, or ctx ends. What then is pending stays for the next one to open the folder, and is no error.
 func (q *durableQueue) Close(ctx context.Context) error {
 	defer q.courier.close()
 	var faults []error
@@ -212,7 +230,7 @@ func (q *durableQueue) Close(ctx context.Context) error {
 		remains, err := q.batcher.Close(ctx)
 		faults = append(faults, closeError(remains, err))
 	}
-	if err := q.outbox.Wait(ctx); err != nil {
+	if err := q.outbox.wait(ctx); err != nil {
 		a := q.outbox.Account()
 		q.log.Warn("events stay in the outbox", slog.Uint64("events", a.Pending.Visitors), slog.Any("error", err))
 	}

@@ -51,13 +51,13 @@ func (c *Client) openSource() error {
 	if err != nil {
 		return err
 	}
-	c.source, c.stopListening = source, func() {}
+	c.source = source
 	s.datafile, s.poll.Datafile = nil, nil // the source has its copy
 	return nil
 }
 
 func (c *Client) configUpdated(u datafile.Update) {
-	send(c.notifications, ConfigUpdateType, func() ConfigUpdateNotification {
+	send(c, ConfigUpdateType, func() ConfigUpdateNotification {
 		return ConfigUpdateNotification{OldRevision: u.OldRevision(), NewRevision: u.NewRevision()}
 	})
 }

@@ -48,7 +48,7 @@ func (u *UserContext) TrackEvent(ctx context.Context, eventKey string, tags map[
 	if err := c.process(ctx, event); err != nil {
 		return fmt.Errorf("track event %q: %w", eventKey, err)
 	}
-	send(c.notifications, TrackType, func() TrackNotification {
+	send(c, TrackType, func() TrackNotification {
 		return TrackNotification{EventKey: eventKey, UserID: u.id, Attributes: state.attributeMap(), EventTags: tags, Event: SingleEvent(event[0])}
 	})
 	return nil
@@ -64,7 +64,7 @@ func (w *worker) conversionEvent(in *installed, conversion *decision.Conversion,
 
 // notifyActivate tells of one impression. Source: legacy-api.md LG-24, EV-12.
 func (c *Client) notifyActivate(im *decision.Impression, d *decision.Decision, userID string, attributes func() map[string]any, event UserEvent) {
-	send(c.notifications, ActivateType, func() ActivateNotification {
+	send(c, ActivateType, func() ActivateNotification {
 		n := ActivateNotification{
 			Experiment: Entity{ID: im.ExperimentID, Key: im.RuleKey}, UserID: userID, Attributes: attributes(), Event: SingleEvent(event),
 		}
