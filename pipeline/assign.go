@@ -99,7 +99,7 @@ func (h *Assign) bisect(ctx context.Context, p place, batch *Batch) error {
 	}
 	n := len(batch.Records)
 	if n == 1 {
-		return h.attempt(ctx, p, batch, fate{ReasonPanic, panicDetail})
+		return h.attempt(ctx, p, batch, fate{code: ReasonPanic, detail: panicDetail})
 	}
 	for _, half := range [][]Record{batch.Records[:n/2], batch.Records[n/2:]} {
 		part := *batch
@@ -144,6 +144,8 @@ func (h *Assign) attempt(ctx context.Context, p place, batch *Batch, condemned f
 type fate struct {
 	code   schemas.RejectCode
 	detail string
+
+	isUndecided bool // a decision record was refused
 }
 
 // worker decides one batch at a time.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync/atomic"
+	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	"golang.org/x/sync/errgroup"
@@ -22,7 +23,7 @@ type Endpoint interface {
 }
 
 // A Delivery is what became of a record. Accepted and the events of Refused add up to
-// what the record holds.
+// what the record holds, as far as the endpoint knows.
 type Delivery struct {
 	Accepted int // events
 	Refused  []Refusal
@@ -69,18 +70,19 @@ type Deliver struct {
 	logger   *slog.Logger
 	running  atomic.Int64
 
-	batches, repeats, bodies, accepted, refused, letters atomic.Uint64
+	batches, repeats, bodies, accepted, refused, letters, panics atomic.Uint64
 }
 
 // DeliverStats are running totals. A batch is counted when it is done, once; only
 // Repeats shows its failures.
 type DeliverStats struct {
 	Batches     uint64 // acked
-	Repeats     uint64 // batches that failed, and so come again
+	Repeats     uint64 // failures of batches: they come again, or, with all delivered, their dead letters are stored again
 	Bodies      uint64 // records in acked batches
 	Delivered   uint64 // events accepted
 	Refused     uint64 // events refused for good
 	DeadLetters uint64 // stored for them
+	Panics      uint64 // dead letters of records over which the endpoint panicked; nothing is known of their events
 }
 
 // NewDeliver checks cfg. It starts nothing and takes over nothing.
@@ -114,7 +116,7 @@ func (d *Deliver) underWay() int64 { return d.running.Load() }
 func (d *Deliver) Stats() DeliverStats {
 	return DeliverStats{
 		Batches: d.batches.Load(), Repeats: d.repeats.Load(), Bodies: d.bodies.Load(),
-		Delivered: d.accepted.Load(), Refused: d.refused.Load(), DeadLetters: d.letters.Load(),
+		Delivered: d.accepted.Load(), Refused: d.refused.Load(), DeadLetters: d.letters.Load(), Panics: d.panics.Load(),
 	}
 }
 
@@ -144,27 +146,29 @@ func (d *Deliver) deliver(ctx context.Context, p place, batch *Batch) error {
 		return fmt.Errorf("deliver %d bodies: %w", len(batch.Records), err)
 	}
 	var out outbox
-	accepted, refused := 0, 0
+	accepted, refused, panics := 0, 0, 0
 	for i := range deliveries {
 		accepted += deliveries[i].Accepted
 		for _, r := range deliveries[i].Refused {
 			refused += r.Events
 			record := batch.Records[i]
 			record.Value = r.Value
-			why := fate{ReasonEndpointRefused, r.Detail}
+			why := fate{code: ReasonEndpointRefused, detail: r.Detail}
 			if r.isPanic {
 				why.code = ReasonPanic
+				panics++
 			}
 			out.addDeadLetter(d.cfg.DeadLetters, &p, &record, why, i)
 		}
 	}
-	if err := d.store(ctx, batch, out.outputs); err != nil {
+	if err := d.storeAll(ctx, batch, out.outputs, &p); err != nil {
 		return fmt.Errorf("store %d dead letters of refused bodies: %w", len(out.outputs), err)
 	}
 	d.batches.Add(1)
 	d.accepted.Add(uint64(accepted))
 	d.refused.Add(uint64(refused))
-	d.letters.Add(uint64(len(out.outputs)))
+	d.letters.Add(uint64(len(out.outputs) - panics))
+	d.panics.Add(uint64(panics))
 	d.bodies.Add(uint64(len(batch.Records)))
 	return nil
 }
@@ -179,6 +183,34 @@ func (d *Deliver) deliverOne(ctx context.Context, r *Record, p place) (out Deliv
 		}
 	}()
 	return d.endpoint.Deliver(ctx, r)
+}
+
+// The pauses between tries to store.
+const (
+	firstStorePause = 200 * time.Millisecond
+	maxStorePause   = 5 * time.Second
+)
+
+// storeAll stores until it has succeeded or ctx has ended. The batch is not given back
+// for it to come again: what the endpoint has accepted would be posted once more each
+// time, for as long as the topic of dead letters is away.
+func (d *Deliver) storeAll(ctx context.Context, batch *Batch, letters []Output, p *place) error {
+	for pause := firstStorePause; ; pause = min(2*pause, maxStorePause) {
+		err := d.store(ctx, batch, letters)
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		if pause == firstStorePause {
+			d.logger.Warn("dead letters of refused bodies can't be stored, repeating", slog.String("topic", p.topic),
+				slog.Int("partition", int(p.partition)), slog.Int("dead_letters", len(letters)), slog.Any("error", err))
+		}
+		d.repeats.Add(1)
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return err
+		}
+	}
 }
 
 // store stores dead letters and commits the unit, also when there are none: the offset

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -79,11 +81,10 @@ func TestRefusedBodiesBecomeDeadLetters(t *testing.T) {
 	}
 	assert.Equal(t, b.Records[1].Key, kept[0].Key)
 	assert.Equal(t, "1", header(&kept[0], "sortition-id"))
-	assert.Equal(t, DeliverStats{Batches: 1, Bodies: 5, Delivered: 5, Refused: 4, DeadLetters: 3}, d.Stats())
+	assert.Equal(t, DeliverStats{Batches: 1, Bodies: 5, Delivered: 5, Refused: 4, DeadLetters: 2, Panics: 1}, d.Stats())
 }
 
-// A record of which nothing can be said, or a dead letter that can't be stored, holds
-// the batch: it comes again, whole.
+// A record of which nothing can be said holds the batch: it comes again, whole.
 func TestFailedDeliveryNacks(t *testing.T) {
 	gone := errors.New("given up")
 	to := &endpoint{answer: func(r *Record) (Delivery, error) {
@@ -96,10 +97,48 @@ func TestFailedDeliveryNacks(t *testing.T) {
 	d := newTestDeliver(t, to, letters)
 	require.ErrorIs(t, d.Handle(messageOf(records("a", "b"))), gone)
 	assert.Empty(t, letters.kept, "the dead letter of a comes with the batch that is acked")
+	assert.Equal(t, DeliverStats{Repeats: 1}, d.Stats())
+}
 
-	letters.refuse = func(int, *Output) *FailedOutput { return &FailedOutput{Err: errTransport} }
-	require.ErrorIs(t, d.Handle(messageOf(records("a"))), errTransport)
-	assert.Equal(t, DeliverStats{Repeats: 2}, d.Stats())
+// A dead letter that can't be stored holds the batch, but nothing is delivered again.
+func TestDeadLettersAwayPostNothingAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		to := &endpoint{answer: func(r *Record) (Delivery, error) {
+			if string(r.Value) == "bad" {
+				return Delivery{Refused: []Refusal{{Value: r.Value, Events: 1}}}, nil
+			}
+			return Delivery{Accepted: 1}, nil
+		}}
+		var isBack atomic.Bool
+		letters := &store{refuse: func(int, *Output) *FailedOutput {
+			if isBack.Load() {
+				return nil
+			}
+			return &FailedOutput{Err: errTransport}
+		}}
+		d := newTestDeliver(t, to, letters)
+		done := make(chan error, 1)
+		go func() { done <- d.Handle(messageOf(records("good", "bad"))) }()
+		time.Sleep(time.Minute)
+		assert.Empty(t, done)
+		isBack.Store(true)
+		require.NoError(t, <-done)
+		assert.Len(t, to.seen, 2)
+		assert.Len(t, letters.in("dead-letters"), 1)
+		s := d.Stats()
+		assert.Greater(t, s.Repeats, uint64(5))
+		s.Repeats = 0
+		assert.Equal(t, DeliverStats{Batches: 1, Bodies: 2, Delivered: 1, Refused: 1, DeadLetters: 1}, s)
+
+		isBack.Store(false)
+		ctx, cancel := context.WithCancel(t.Context())
+		m := messageOf(nil)
+		m.SetContext(WithBatch(ctx, records("bad")))
+		go func() { done <- d.Handle(m) }()
+		time.Sleep(time.Second)
+		cancel()
+		require.ErrorIs(t, <-done, errTransport)
+	})
 }
 
 func TestDeliveriesAreBounded(t *testing.T) {

@@ -68,7 +68,8 @@
 // # Files
 //
 // ports.go (records, batches, producers), pipeline.go (the router), middleware.go,
-// metrics.go, snapshot.go (which datafile), unit.go (store and ack).
+// metrics.go, routerlog.go (what Watermill says), snapshot.go (which datafile), unit.go
+// (store and ack).
 //
 // Assigning: config.go, assign.go (one micro-batch, from decoding to storing), decode.go,
 // enrich.go (segments and profiles of a batch), profiles.go, assigner.go (decide and

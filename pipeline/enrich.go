@@ -110,7 +110,7 @@ func (w *worker) giveSegments(index int) (code string, refused fate) {
 	a := &w.enriched.answers[w.enriched.of[index]]
 	switch {
 	case a.IsRefused:
-		return "", fate{ReasonSegments, a.Code}
+		return "", fate{code: ReasonSegments, detail: a.Code}
 	case a.IsKnown:
 		w.activity.Segments, w.activity.HasSegments = a.Segments, true
 		w.tally.segmentsKnown++

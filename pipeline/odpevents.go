@@ -168,7 +168,7 @@ func (a *Assigner) AddODPEvents(to *ODPBatcher, record int) (added int, invalid 
 		case err == nil:
 			added++
 		case invalid.code == "":
-			invalid = fate{ReasonODPEvent, fmt.Sprintf("odp_events.%d: %s", i, err)}
+			invalid = fate{code: ReasonODPEvent, detail: fmt.Sprintf("odp_events.%d: %s", i, err)}
 		}
 	}
 	if n := len(events) - added; n > 1 {

@@ -159,8 +159,8 @@ func TestInvalidODPEvents(t *testing.T) {
 		`{"user_id":"w","odp_events":[{"action":"d"}]}`,
 	})
 	require.Equal(t, []fate{
-		{ReasonODPEvent, "odp_events.0: invalid ODP event: data values must be strings, finite numbers, booleans or null (and 2 more)"},
-		{ReasonODPEvent, "odp_events.0: invalid ODP event: there must be an identifier"},
+		{code: ReasonODPEvent, detail: "odp_events.0: invalid ODP event: data values must be strings, finite numbers, booleans or null (and 2 more)"},
+		{code: ReasonODPEvent, detail: "odp_events.0: invalid ODP event: there must be an identifier"},
 		{},
 	}, fates)
 	require.Contains(t, Reasons(), ReasonODPEvent)

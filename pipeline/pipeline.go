@@ -111,7 +111,8 @@ func (p *Pipeline) Run(ctx context.Context) error {
 		if feeds[i], err = leg.From.Subscribe(subscription, leg.Stage.Topic()); err != nil {
 			stop()
 			for _, feed := range feeds[:i] {
-				for range feed { //nolint:revive // until it is closed: nobody will ack what is in it
+				for msg := range feed { // until it is closed; who waits for an ack needn't
+					msg.Nack()
 				}
 			}
 			if ctx.Err() != nil {

@@ -44,9 +44,11 @@ func (w *worker) replace(failed []FailedOutput, batch *Batch) error {
 				len(refused[f.Index].Value), w.cfg.Topics.DeadLetters, w.place.topic, f.Err)
 		case decisionOutput:
 			w.tally.records--
-			if w.condemn(o.record, "the decision record was refused: ", f.Err, batch) {
+			if why := &w.fates[o.record]; !why.isUndecided { // in the flat layout it has several records
+				why.isUndecided = true
 				w.tally.decided--
 			}
+			w.condemn(o.record, "the decision record was refused: ", f.Err, batch)
 		case eventOutput:
 			body := &bodies[o.body]
 			w.tally.bodies--
@@ -76,13 +78,17 @@ func (w *worker) replace(failed []FailedOutput, batch *Batch) error {
 	return nil
 }
 
-// condemn gives a record its dead letter, unless it has one, and then returns
-// false.
-func (w *worker) condemn(record int, what string, cause error, batch *Batch) bool {
-	if w.fates[record].code != "" {
-		return false
+// condemn gives a record the dead letter of a refused output, unless it has one. That of
+// an ODP event, which says that all else is stored, it doesn't take the place of.
+func (w *worker) condemn(record int, what string, cause error, batch *Batch) {
+	why := &w.fates[record]
+	switch why.code {
+	case ReasonODPEvent:
+		w.tally.besides++
+	case "":
+	default:
+		return
 	}
-	w.fates[record] = fate{code: ReasonOutputRefused, detail: what + cause.Error()}
-	w.out.addDeadLetter(w.cfg.Topics.DeadLetters, &w.place, &batch.Records[record], w.fates[record], record)
-	return true
+	why.code, why.detail = ReasonOutputRefused, what+cause.Error()
+	w.out.addDeadLetter(w.cfg.Topics.DeadLetters, &w.place, &batch.Records[record], *why, record)
 }

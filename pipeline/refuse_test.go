@@ -43,6 +43,28 @@ func TestRefusedDecisionBecomesADeadLetter(t *testing.T) {
 	assert.EqualValues(t, 2, s.Rejected())
 }
 
+// Of an activity with an ODP event that can't be sent the other dead letter is told, too:
+// the first one says that all else is stored. In the flat layout an activity has a record
+// for each flag.
+func TestRefusedDecisionBesideAnODPEvent(t *testing.T) {
+	big := `{"user_id":"big","odp_events":[{"action":"bad"}],"context":"` + strings.Repeat("x", 50_000) + `"}`
+	for _, layout := range []Layout{Nested, FlatRow} {
+		to := &store{refuse: tooLarge("decisions", 40_000)}
+		p := newTestAssign(t, to, withODP, func(c *Config) { c.Settings.Layout = layout })
+		require.NoError(t, p.Handle(messageOf(records(`{"user_id":"a"}`, big))))
+		letters := to.in("dead-letters")
+		require.Len(t, letters, 2, layout)
+		for i, want := range []schemas.RejectCode{ReasonODPEvent, ReasonOutputRefused} {
+			assert.Equal(t, string(want), header(&letters[i], schemas.HeaderDLReason))
+			assert.Equal(t, big, string(letters[i].Value))
+		}
+		s := p.Stats()
+		assert.EqualValues(t, 2, s.Read)
+		assert.EqualValues(t, 1, s.Decided)
+		assert.Equal(t, map[schemas.RejectCode]uint64{ReasonODPEvent: 1, ReasonOutputRefused: 1}, s.DeadLetters)
+	}
+}
+
 // One event too many for the topic: its batch is taken apart, so that only its own
 // activity suffers.
 func TestRefusedEventBatchIsTakenApart(t *testing.T) {

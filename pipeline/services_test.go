@@ -129,7 +129,6 @@ func (plainODP) AppendActivityEvent(dst []byte, a *schemas.Activity, e *schemas.
 }
 
 func TestODPEventsGoToTheirTopic(t *testing.T) {
-	withODP := func(c *Config) { c.ODP, c.Topics.ODPEvents = plainODP{}, "odp-events" }
 	to := &store{}
 	p := newTestAssign(t, to, withODP)
 	var many []string
@@ -210,3 +209,6 @@ func (p panicky) AppendActivityEvent(dst []byte, a *schemas.Activity, e *schemas
 	}
 	return p.plainODP.AppendActivityEvent(dst, a, e, id)
 }
+
+// withODP has ODP events taken to a topic of theirs.
+func withODP(c *Config) { c.ODP, c.Topics.ODPEvents = plainODP{}, "odp-events" }

@@ -9,8 +9,8 @@ type SnapshotSource interface {
 }
 
 // Latest is a SnapshotSource whose snapshot can be exchanged while batches run:
-// those that have begun finish with the one they began with. Make it with
-// NewLatest.
+// those that have begun finish with the one they began with. The zero one is empty,
+// and must not be asked before the first Swap.
 type Latest struct{ current atomic.Pointer[Snapshot] }
 
 var _ SnapshotSource = (*Latest)(nil)

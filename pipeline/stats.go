@@ -64,6 +64,8 @@ func (s *Stats) Rejected() uint64 {
 type tally struct {
 	decided, records, flags, bodies, visitors, unknownEvents, unknownFields, odpEvents, odpBodies,
 	odpLeftOut, suppressed, segmentsKnown, segmentsUnknown uint64
+
+	besides int // dead letters of ODP events beside another one of the same record
 }
 
 type counters struct {
@@ -86,6 +88,9 @@ func (c *counters) done(t *tally, fates []fate) {
 		if code := fates[i].code; code != "" {
 			c.deadLetter(code)
 		}
+	}
+	for range t.besides {
+		c.deadLetter(ReasonODPEvent)
 	}
 	for _, add := range []struct {
 		to *atomic.Uint64

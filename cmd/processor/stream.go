@@ -107,7 +107,7 @@ type stream struct {
 	source        datafile.Source
 	archive       *datafile.Archive
 	webhook       *datafile.Webhook
-	snapshots     snapshotFeed
+	snapshots     pipeline.Latest // empty, and not asked, before there is a datafile
 	redis         *redis.Client
 	segmenter     *segmenter
 	predictor     *cmab.Predictor

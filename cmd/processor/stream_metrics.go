@@ -90,6 +90,7 @@ func collectDelivery(g gatherer, handler string, s pipeline.DeliverStats) {
 	g.count("refused_events_total", "Events that their endpoint refused for good.", s.Refused, "handler", handler)
 	g.count("delivered_bodies_total", "Bodies worked through.", s.Bodies, "handler", handler)
 	g.count("dead_letters_total", "Dead letters stored.", s.DeadLetters, "handler", handler, "reason", string(pipeline.ReasonEndpointRefused))
+	g.count("dead_letters_total", "Dead letters stored.", s.Panics, "handler", handler, "reason", string(pipeline.ReasonPanic))
 	g.count("batches_total", "Micro-batches acked.", s.Batches, "handler", handler)
 	g.count("batch_failures_total", "Tries of micro-batches that failed; each is made again.", s.Repeats, "handler", handler)
 }

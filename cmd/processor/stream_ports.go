@@ -14,24 +14,13 @@ import (
 	"sortition/sinks"
 )
 
-// snapshotFeed is the stream's source of snapshots: the datafile in force. It is not
-// asked before there is one.
-type snapshotFeed struct {
-	current atomic.Pointer[pipeline.Snapshot]
-}
-
-var _ pipeline.SnapshotSource = (*snapshotFeed)(nil)
-
-// Snapshot is what batches that begin now are decided by.
-func (f *snapshotFeed) Snapshot() *pipeline.Snapshot { return f.current.Load() }
-
 // update makes a datafile the stream's. The datafile's source calls it before anybody
 // learns that there is a datafile, and for each one after it.
 func (s *stream) update(u datafile.Update) {
 	if s.segmenter != nil {
 		s.segmenter.update(u.New)
 	}
-	s.snapshots.current.Store(pipeline.NewSnapshot(u.New))
+	s.snapshots.Swap(pipeline.NewSnapshot(u.New))
 }
 
 // integration is what the datafile in force says of ODP.

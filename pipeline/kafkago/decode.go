@@ -33,8 +33,8 @@ type fetched struct {
 // expect is a guess at the number of records.
 //
 // Source: Apache Kafka, CompletedFetch.nextFetchedRecord (Java consumer).
-func decodePartition(p *fetch.ResponsePartition, from int64, expect int) (fetched, error) {
-	f := fetched{next: from, end: p.HighWatermark}
+func decodePartition(p *fetch.ResponsePartition, from int64, expect int) (f fetched, err error) {
+	f = fetched{next: from, end: p.HighWatermark}
 	stream, ok := p.RecordSet.Records.(*protocol.RecordStream)
 	if !ok {
 		return f, nil // nothing there
@@ -45,6 +45,7 @@ func decodePartition(p *fetch.ResponsePartition, from int64, expect int) (fetche
 	})
 	aborting := map[int64]bool{} // producers inside an aborted transaction
 	var arena arena
+	defer func() { f.bytes = arena.used + cap(f.records)*recordSize }() // also of what comes before an error
 	if expect > 0 {
 		f.records = make([]pipeline.Record, 0, expect)
 	}
@@ -79,7 +80,6 @@ func decodePartition(p *fetch.ResponsePartition, from int64, expect int) (fetche
 		// so walk through it.
 		f.next++
 	}
-	f.bytes = arena.used + cap(f.records)*recordSize
 	return f, nil
 }
 

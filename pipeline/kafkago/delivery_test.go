@@ -350,6 +350,38 @@ func TestTrapW1RouterCloseDrains(t *testing.T) {
 	})
 }
 
+// A commit that was refused is made again, although nothing more comes.
+func TestRefusedCommitIsRepeated(t *testing.T) {
+	b := fakeBroker(t)
+	topic, group := b.topic(t, 1), b.name(t, "group")
+	b.seed(t, topic, 3, 1)
+	var refusals atomic.Int64
+	b.fake.Kfake().ControlKey(kmsg.OffsetCommit.Int16(), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		b.fake.Kfake().KeepControl()
+		if refusals.Load() == 3 {
+			return nil, nil, false
+		}
+		refusals.Add(1)
+		asked, res := req.(*kmsg.OffsetCommitRequest), req.ResponseKind().(*kmsg.OffsetCommitResponse)
+		for _, topic := range asked.Topics {
+			rt := kmsg.NewOffsetCommitResponseTopic()
+			rt.Topic = topic.Topic
+			for _, partition := range topic.Partitions {
+				rp := kmsg.NewOffsetCommitResponseTopicPartition()
+				rp.Partition, rp.ErrorCode = partition.Partition, kerr.NotCoordinator.Code
+				rt.Partitions = append(rt.Partitions, rp)
+			}
+			res.Topics = append(res.Topics, rt)
+		}
+		return res, nil, true
+	})
+	s := b.subscriber(t, group, func(c *SubscriberConfig) { c.Logger = nil })
+	collect(t, subscribe(t, s, topic), 3)
+	eventually(t, "all is committed", func() bool { return b.committed(t, group, topic, 1)[0] == 3 })
+	require.EqualValues(t, 3, refusals.Load())
+	require.EqualValues(t, 3, s.Stats().CommitErrors)
+}
+
 // Closed between joining and a sync that a rebalance refuses, kafka-go ends
 // without leaving the group, which then waits for a member that is gone.
 func TestTrap12CloseWhileJoiningLeavesNoGhost(t *testing.T) {

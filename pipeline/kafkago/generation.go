@@ -30,6 +30,8 @@ type generation struct {
 	gen   *kafka.Generation
 	lanes []*lane
 	shown *atomic.Pointer[[]*lane] // lanes, for those who ask from outside
+
+	refused bool // the last commit was; belongs to whoever commits
 }
 
 // run works until term ends (the partitions are revoked) or soft is done (we
@@ -54,8 +56,7 @@ func (g *generation) run(term, soft, hard context.Context) error {
 		return nil
 	}
 	wake := make(chan struct{}, 1) // capacity 1: "some lane has room" needs saying once
-	starts, err := g.begin(stop, assigned, wake)
-	if err != nil || starts == nil {
+	if ok, err := g.begin(stop, assigned, wake); !ok {
 		return err
 	}
 	g.shown.Store(&g.lanes)
@@ -87,12 +88,12 @@ func (g *generation) run(term, soft, hard context.Context) error {
 }
 
 // begin resolves where the partitions start, repeating until it is known or stop
-// is done (then it returns nil, nil), and makes the lanes.
-func (g *generation) begin(stop context.Context, assigned []kafka.PartitionAssignment, wake chan<- struct{}) (map[int32]int64, error) {
+// is done (then it is not ok, without an error), and makes the lanes.
+func (g *generation) begin(stop context.Context, assigned []kafka.PartitionAssignment, wake chan<- struct{}) (ok bool, err error) {
 	for pause := (backoff{min: 100 * time.Millisecond}); ; {
 		starts, ends, moved, err := g.startOffsets(stop, assigned)
 		if isFatalOffset(err) {
-			return nil, err
+			return false, err
 		}
 		if err == nil {
 			for _, a := range assigned {
@@ -105,23 +106,24 @@ func (g *generation) begin(stop context.Context, assigned []kafka.PartitionAssig
 			if len(moved) > 0 {
 				g.commit()
 			}
-			return starts, nil
+			return true, nil
 		}
 		if stop.Err() != nil {
-			return nil, nil
+			return false, nil
 		}
 		if pause.next == 0 {
 			g.cfg.Logger.Warn("cannot look up where to start, repeating", slog.String("topic", g.topic), slog.Any("error", err))
 		}
 		if !pause.wait(stop) {
-			return nil, nil
+			return false, nil
 		}
 	}
 }
 
 // commitWhenDirty commits soon after there is something new, at most once an
-// interval, until finished is closed.
-func (g *generation) commitWhenDirty(dirty, finished <-chan struct{}) {
+// interval, until finished is closed. What a commit did not store the next one does,
+// whether or not anything is new by then.
+func (g *generation) commitWhenDirty(dirty chan struct{}, finished <-chan struct{}) {
 	timer := time.NewTimer(g.cfg.CommitInterval)
 	defer timer.Stop()
 	for {
@@ -136,14 +138,17 @@ func (g *generation) commitWhenDirty(dirty, finished <-chan struct{}) {
 		case <-finished:
 			return
 		}
-		g.commit()
+		if !g.commit() {
+			notify(dirty)
+		}
 	}
 }
 
 // commit stores the highest contiguous offset of every lane that has moved, in
 // one request, through this generation: once the group has gone on without us,
-// the coordinator (or the closed connection) refuses it.
-func (g *generation) commit() {
+// the coordinator (or the closed connection) refuses it. It returns false if
+// something could not be stored.
+func (g *generation) commit() (ok bool) {
 	offsets := map[int]int64{}
 	for _, l := range g.lanes {
 		if at := l.offsets.committable(); at != l.committed.Load() {
@@ -151,18 +156,23 @@ func (g *generation) commit() {
 		}
 	}
 	if len(offsets) == 0 {
-		return
+		return true
 	}
 	if err := g.gen.CommitOffsets(map[string]map[int]int64{g.topic: offsets}); err != nil {
 		g.stats.commitErrors.Add(1)
-		g.cfg.Logger.Warn("commit refused: finished batches may be repeated", slog.String("topic", g.topic),
-			slog.Int("generation", int(g.gen.ID)), slog.Int("partitions", len(offsets)), slog.Any("error", err))
-		return
+		if !g.refused {
+			g.cfg.Logger.Warn("commit refused, repeating: after a crash finished batches would be repeated", slog.String("topic", g.topic),
+				slog.Int("generation", int(g.gen.ID)), slog.Int("partitions", len(offsets)), slog.Any("error", err))
+		}
+		g.refused = true
+		return false
 	}
+	g.refused = false
 	g.stats.commits.Add(1)
 	for _, l := range g.lanes {
 		if at, ok := offsets[int(l.partition)]; ok {
 			l.committed.Store(at)
 		}
 	}
+	return true
 }

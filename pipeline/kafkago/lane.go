@@ -152,7 +152,7 @@ func (d *deliverer) deliver(stop, abandon context.Context, l *lane, records []pi
 			return false
 		}
 		l.outSince.Store(nowNanos())
-		acked := d.await(abandon, l, msg)
+		acked := d.await(abandon, l, msg, records[0].Offset)
 		l.outSince.Store(0)
 		cancel()
 		switch acked {
@@ -187,11 +187,14 @@ const (
 	verdictAbandoned
 )
 
-// await waits for the batch's verdict, complaining once when it takes very long:
-// unlike Kafka's Java client nothing takes the partition from a stuck handler.
-func (d *deliverer) await(abandon context.Context, l *lane, msg *message.Message) verdict {
-	stalled := time.NewTimer(d.cfg.StallAfter)
+// await waits for the verdict on the batch that begins at offset, complaining each
+// time it has taken very long again: unlike Kafka's Java client nothing takes the
+// partition from a stuck handler.
+func (d *deliverer) await(abandon context.Context, l *lane, msg *message.Message, offset int64) verdict {
+	began := time.Now()
+	stalled := time.NewTicker(d.cfg.StallAfter)
 	defer stalled.Stop()
+	isStalled := false
 	for {
 		select {
 		case <-msg.Acked():
@@ -207,9 +210,12 @@ func (d *deliverer) await(abandon context.Context, l *lane, msg *message.Message
 				return verdictAbandoned
 			}
 		case <-stalled.C:
-			d.stats.stalled.Add(1)
+			if !isStalled {
+				d.stats.stalled.Add(1)
+			}
+			isStalled = true
 			d.cfg.Logger.Error("batch is neither acked nor nacked: its handler is stuck, or waits for something that is away", l.where(),
-				slog.Duration("for", d.cfg.StallAfter))
+				slog.Int64("offset", offset), slog.Duration("for", time.Since(began).Round(time.Second)))
 		}
 	}
 }

@@ -31,8 +31,8 @@ func (t *tracker) begin(end int64) *span {
 	return s
 }
 
-// finish marks s done and reports whether the position moved.
-func (t *tracker) finish(s *span) bool {
+// finish marks s done.
+func (t *tracker) finish(s *span) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s.done = true
@@ -41,14 +41,10 @@ func (t *tracker) finish(s *span) bool {
 		t.position = t.pending[n].end
 		n++
 	}
-	if n == 0 {
-		return false
-	}
 	// Shift, so that a long life does not grow the array behind the slice.
 	rest := copy(t.pending, t.pending[n:])
 	clear(t.pending[rest:])
 	t.pending = t.pending[:rest]
-	return true
 }
 
 // committable returns the offset to commit: that of the next record to process.

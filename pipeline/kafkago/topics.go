@@ -1,6 +1,7 @@
 package kafkago
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -93,6 +94,7 @@ func (c Connection) EnsureTopics(ctx context.Context, specs []TopicSpec, timeout
 		found[i] = EnsuredTopic{Name: s.Name, Wanted: s.Partitions}
 	}
 	said := false
+	var cause error // why the last try failed that had its time
 	for pause := (backoff{min: 50 * time.Millisecond}); ; {
 		err := l.ensure(wait, specs, found)
 		if err == nil {
@@ -100,6 +102,9 @@ func (c Connection) EnsureTopics(ctx context.Context, specs []TopicSpec, timeout
 		}
 		if isHopeless(err) {
 			return nil, fmt.Errorf("create topics: %w", err)
+		}
+		if wait.Err() == nil {
+			cause = err
 		}
 		if !said && wait.Err() == nil {
 			said = true
@@ -109,7 +114,7 @@ func (c Connection) EnsureTopics(ctx context.Context, specs []TopicSpec, timeout
 			if ctx.Err() != nil {
 				return nil, ctx.Err()
 			}
-			return nil, fmt.Errorf("create topics: tried for %s: %w", timeout, err)
+			return nil, fmt.Errorf("create topics: tried for %s: %w", timeout, cmp.Or(cause, err))
 		}
 	}
 	for _, f := range found {
@@ -179,9 +184,10 @@ var errJustCreated = errors.New("the topics have no leaders yet")
 // isHopeless reports a refusal that waiting does not change. Too few brokers for a
 // replication factor is none: more of them may be starting.
 func isHopeless(err error) bool {
-	for _, code := range []kafka.Error{kafka.InvalidPartitionNumber, kafka.InvalidReplicaAssignment, kafka.InvalidConfiguration,
-		kafka.InvalidRequest, kafka.InvalidTopic, kafka.PolicyViolation, kafka.TopicAuthorizationFailed, kafka.ClusterAuthorizationFailed,
-		kafka.SASLAuthenticationFailed, kafka.UnsupportedSASLMechanism} {
+	if classify(err) == classFatal {
+		return true
+	}
+	for _, code := range []kafka.Error{kafka.InvalidPartitionNumber, kafka.InvalidReplicaAssignment, kafka.InvalidConfiguration, kafka.InvalidRequest} {
 		if errors.Is(err, code) {
 			return true
 		}
