@@ -45,14 +45,13 @@ func SplitSuffix(path string) (rest string, c Compression) {
 	return path, Plain
 }
 
-// An Input is a file being read, unpacked on the way. Consumed and Size may be
+// An Input is a file being read, unpacked on the way. Consumed may be
 // called while another goroutine reads.
 type Input struct {
 	name     string
 	file     *os.File
 	isOwned  bool // file is ours to close
 	consumed atomic.Int64
-	size     int64
 	text     io.Reader
 	unzstd   *zstd.Decoder
 }
@@ -65,7 +64,7 @@ const readBuffer = 128 << 10
 //
 // Open waits for the first bytes of what it opens.
 func Open(path string, stdin *os.File) (*Input, error) {
-	in := &Input{name: path, file: stdin, size: -1}
+	in := &Input{name: path, file: stdin}
 	if path != Stdin {
 		file, err := os.Open(path)
 		if err != nil {
@@ -75,13 +74,8 @@ func Open(path string, stdin *os.File) (*Input, error) {
 	} else {
 		in.name = "standard input"
 	}
-	if info, err := in.file.Stat(); err == nil {
-		if info.IsDir() {
-			return nil, errors.Join(fmt.Errorf("read %s: is a directory", in.name), in.Close())
-		}
-		if info.Mode().IsRegular() {
-			in.size = info.Size()
-		}
+	if info, err := in.file.Stat(); err == nil && info.IsDir() {
+		return nil, errors.Join(fmt.Errorf("read %s: is a directory", in.name), in.Close())
 	}
 	if err := in.unpack(path); err != nil {
 		return nil, errors.Join(in.errorf(err), in.Close())
@@ -149,9 +143,6 @@ func (in *Input) Read(p []byte) (int, error) {
 
 // Consumed is how many bytes of the file, as it is stored, have been read.
 func (in *Input) Consumed() int64 { return in.consumed.Load() }
-
-// Size is the size of the file as it is stored, -1 if that isn't known.
-func (in *Input) Size() int64 { return in.size }
 
 // Close ends the reading. Standard input stays open.
 func (in *Input) Close() error {
