@@ -62,7 +62,7 @@ func (e *Emulator) cloud(route Route, handle func(*call) reply) http.Handler {
 				return
 			}
 		}
-		fault, _ := e.faults.pick(r.URL.Path, a.Body)
+		fault := e.faults.pick(r.URL.Path, a.Body)
 		if fault != nil {
 			a.Fault = fault.name()
 		}

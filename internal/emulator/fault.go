@@ -256,7 +256,7 @@ func (f *faults) needBody(path string) bool {
 }
 
 // pick returns the first fault that applies, nil if none does.
-func (f *faults) pick(path string, body []byte) (*Fault, int64) {
+func (f *faults) pick(path string, body []byte) *Fault {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for i, r := range f.rules {
@@ -285,9 +285,9 @@ func (f *faults) pick(path string, body []byte) (*Fault, int64) {
 				f.rules = append(f.rules[:i], f.rules[i+1:]...)
 			}
 		}
-		return &fault, r.ID
+		return &fault
 	}
-	return nil, 0
+	return nil
 }
 
 // overLimit counts a request; left is the time until the next span begins.
