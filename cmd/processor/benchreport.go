@@ -107,11 +107,11 @@ func (b *bench) conclude(rows []*rowReport) {
 	}
 }
 
-// ratio is the median of the ratios of each round: a machine that slows down slows
-// both down.
 // isDelivered tells whether the row is about what is posted, and not stored.
 func (r *rowReport) isDelivered() bool { return strings.HasPrefix(r.Name, "delivered/") }
 
+// ratio is the median of the ratios of each round: a machine that slows down slows
+// both down.
 func (r *rowReport) ratio(other *rowReport) float64 {
 	ratios := make([]float64, len(r.Rates))
 	for i := range r.Rates {

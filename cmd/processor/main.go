@@ -18,7 +18,7 @@ type commands struct {
 	Assign   assignCmd   `cmd:"" help:"Assign the users of files: activities in, decision records out, in input order."`
 	Explain  explainCmd  `cmd:"" help:"Say why a user gets a variation, down to each condition."`
 	Check    checkCmd    `cmd:"" help:"Check a configuration, a datafile or events: all faults with their places, or a summary."`
-	Generate generateCmd `cmd:"" help:"Make sample activities or a sample datafile: same seed, same bytes."`
+	Generate generateCmd `cmd:"" help:"Make sample activities, as a file or as traffic in a topic, or a sample datafile: same seed, same bytes."`
 	Emulator emulatorCmd `cmd:"" help:"The local Optimizely cloud: datafiles, events, ODP and predictions, with faults on demand."`
 	Health   healthCmd   `cmd:"" help:"Ask a running stream whether it is ready: for the health check of a container."`
 	Version  versionCmd  `cmd:"" help:"Print version, revision and Go version."`

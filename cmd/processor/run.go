@@ -25,7 +25,7 @@ Reads activities from a topic, decides them, and stores decision records, event 
 committed when everything made of a batch is stored: a crash repeats work, under the same ids, and loses none.
 
 examples/sortition.yaml explains every key. ${NAME} and ${NAME:-default} in values are taken from the environment. Relative paths
-start from the configuration's folder. The topics must exist.
+start from the configuration's folder. The topics must exist, unless topics.create is set.
 
 Ctrl-C or SIGTERM finishes the batches in flight, commits and leaves the group, within drain_timeout; a second one ends at once.
 `
