@@ -53,7 +53,7 @@ type connecting struct {
 	timeout time.Duration
 	kafka   *kafkago.Probe
 	// fetched is the datafile that a source of HTTP gives; fetched once, for all.
-	fetched func() (*fetchedDatafile, error)
+	fetched func() (*checkReport, error)
 
 	mu         sync.Mutex // guards advertised
 	advertised []string   // addresses of brokers, by the cluster's own word
@@ -69,7 +69,7 @@ func (c *configCheck) connect(ctx context.Context, timeout time.Duration) error 
 	}
 	defer probe.Close()
 	run.kafka = probe
-	run.fetched = sync.OnceValues(func() (*fetchedDatafile, error) { return run.fetchDatafile(ctx) })
+	run.fetched = sync.OnceValues(func() (*checkReport, error) { return run.fetchDatafile(ctx) })
 
 	trials := slices.Concat(run.brokerTrials(c.parts.connection.Brokers), run.topicTrials(), run.groupTrials(), run.serviceTrials())
 	tried := run.all(ctx, trials)
@@ -87,8 +87,8 @@ func (c *configCheck) connect(ctx context.Context, timeout time.Duration) error 
 			second[i].Advice = "the cluster names this address itself (advertised.listeners): it must be reachable from here, and under this name"
 		}
 	}
-	if f, err := run.fetchedIfPolled(); err == nil && f != nil {
-		c.report.Datafile = f.report
+	if fetched, err := run.fetchedIfPolled(); err == nil && fetched != nil {
+		c.report.Datafile = fetched
 		c.report.Warnings = c.report.Warnings[:0]
 		c.warn() // again, of the datafile that is in force
 	}

@@ -71,7 +71,7 @@ func (r *connecting) polledBy() string {
 
 // fetchDatafile asks for the datafile once, as the stream will, and keeps nothing of it
 // on disk.
-func (r *connecting) fetchDatafile(ctx context.Context) (*fetchedDatafile, error) {
+func (r *connecting) fetchDatafile(ctx context.Context) (*checkReport, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
 	config := r.parts.datafile.Poll
@@ -96,7 +96,7 @@ func (r *connecting) fetchDatafile(ctx context.Context) (*fetchedDatafile, error
 	case project != nil:
 		report := &checkReport{Datafile: "the one fetched"}
 		report.accept(project)
-		return &fetchedDatafile{report}, nil
+		return report, nil
 	case status.Err != nil:
 		return nil, status.Err
 	case err != nil:
@@ -106,7 +106,7 @@ func (r *connecting) fetchDatafile(ctx context.Context) (*fetchedDatafile, error
 }
 
 func (r *connecting) tryDatafile(ctx context.Context) (string, error) {
-	f, err := r.fetched()
+	fetched, err := r.fetched()
 	if err != nil {
 		var status *datafile.StatusError
 		if errors.As(err, &status) {
@@ -114,13 +114,13 @@ func (r *connecting) tryDatafile(ctx context.Context) (string, error) {
 		}
 		return "", err
 	}
-	s := f.report.Summary
+	s := fetched.Summary
 	return fmt.Sprintf("revision %s, %s, %s of %s", s.Revision, count(int64(s.Flags), "flag", "flags"),
 		count(int64(s.ExperimentRules+s.DeliveryRules), "rule", "rules"), s.Digest), nil
 }
 
 // fetchedIfPolled is the datafile that was fetched; nil if none is polled.
-func (r *connecting) fetchedIfPolled() (*fetchedDatafile, error) {
+func (r *connecting) fetchedIfPolled() (*checkReport, error) {
 	if d := r.parts.datafile; d == nil || d.Poll.SDKKey == "" && d.Poll.URL == "" {
 		return nil, nil
 	}
@@ -129,14 +129,14 @@ func (r *connecting) fetchedIfPolled() (*fetchedDatafile, error) {
 
 // known is the datafile: the one fetched, or the file's.
 func (r *connecting) known() (*checkReport, error) {
-	f, err := r.fetchedIfPolled()
+	fetched, err := r.fetchedIfPolled()
 	switch {
-	case err == nil && f == nil:
+	case err == nil && fetched == nil:
 		return r.report.Datafile, nil
 	case err != nil:
 		return nil, advised{errors.New("not tried: it is named by the datafile, which can't be had"), ""}
 	}
-	return f.report, nil
+	return fetched, nil
 }
 
 // tryEvents looks whether the event endpoint answers. A HEAD makes no event: events
@@ -258,11 +258,6 @@ func firstAnswer(ctx context.Context, p *datafile.Poller) error {
 		}
 	}
 	return nil
-}
-
-// fetchedDatafile is what the source of the datafile gave.
-type fetchedDatafile struct {
-	report *checkReport
 }
 
 // silent is a logger that doesn't.

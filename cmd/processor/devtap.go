@@ -32,13 +32,11 @@ type devTap struct {
 	lastLetters  []devLetter // newest last
 	lastShown    time.Time
 	turn         int // of flags to show
-	unknownUsers int // decided without knowing the segments
 }
 
 // revisionTally is what was decided with one datafile.
 type revisionTally struct {
 	revision, digest string
-	since            time.Time // first record seen
 	decided          int
 	flags            flagTallies
 }
@@ -107,9 +105,8 @@ func (t *devTap) decision(r *kafkatest.Record) error {
 	defer t.mu.Unlock()
 	t.decided++
 	t.numDecisions += len(d.Decisions)
-	t.unknownUsers += countIf(d.Segments == nil)
 	t.total.add(d)
-	tally := t.revision(d, now)
+	tally := t.revision(d)
 	tally.decided++
 	tally.flags.add(d)
 	if now.Sub(t.lastShown) < devShowEvery || len(d.Decisions) == 0 {
@@ -129,7 +126,7 @@ func (t *devTap) decision(r *kafkatest.Record) error {
 }
 
 // revision is the tally of a record's datafile; the lock is held.
-func (t *devTap) revision(d *devDecision, now time.Time) *revisionTally {
+func (t *devTap) revision(d *devDecision) *revisionTally {
 	for _, known := range slices.Backward(t.revisions) {
 		if known.digest == d.Datafile {
 			return known
@@ -138,7 +135,7 @@ func (t *devTap) revision(d *devDecision, now time.Time) *revisionTally {
 	if len(t.revisions) == devKeptRevisions {
 		t.revisions = slices.Delete(t.revisions, 0, 1)
 	}
-	tally := &revisionTally{revision: d.Revision, digest: d.Datafile, since: now, flags: flagTallies{}}
+	tally := &revisionTally{revision: d.Revision, digest: d.Datafile, flags: flagTallies{}}
 	t.revisions = append(t.revisions, tally)
 	return tally
 }
