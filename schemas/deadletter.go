@@ -37,7 +37,8 @@ type DeadLetter struct {
 	// Attempts counts the tries there have been: 1 for a record that cannot be
 	// used at all, more for one that kept being refused.
 	Attempts int
-	// Time is when it was given up, to the millisecond.
+	// Time is the record's own in its topic, to the millisecond: when a letter is made
+	// again it is the same bytes. When it was stored the broker knows.
 	Time time.Time
 }
 

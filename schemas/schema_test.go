@@ -70,6 +70,7 @@ func TestEncodedDecisionsValidate(t *testing.T) {
 		"as designed":   func(*DecisionRecord) {},
 		"file":          func(r *DecisionRecord) { r.Source = Source{File: "-", Line: 1} },
 		"no segments":   func(r *DecisionRecord) { r.HasSegments, r.SegmentsError = false, "timeout" },
+		"stale":         func(r *DecisionRecord) { r.SegmentsError = "stale" },
 		"empty":         func(r *DecisionRecord) { r.Segments = nil },
 		"no context":    func(r *DecisionRecord) { r.Context = nil },
 		"null context":  func(r *DecisionRecord) { r.Context = []byte(`null`) },
@@ -97,6 +98,7 @@ func TestDecisionSchemasRefuse(t *testing.T) {
 		"error":          func(r *DecisionRecord) { r.Decisions[0].Error = "Not A Code" },
 		"reason":         func(r *DecisionRecord) { r.Decisions[0].Reasons = []Reason{{}} },
 		"segments error": func(r *DecisionRecord) { r.SegmentsError = "timeout" },
+		"no old ones":    func(r *DecisionRecord) { r.HasSegments, r.SegmentsError = false, "stale" },
 	} {
 		r := sampleRecord()
 		change(r)

@@ -311,7 +311,7 @@ func (s *stream) openStages() error {
 		}
 	}
 	if p.runs(pipeline.DeliverODP) {
-		s.odpEndpoint = newODPEndpoint(p.deliverODP, s.integration)
+		s.odpEndpoint = newODPEndpoint(p.deliverODP, s.integration, s.logger)
 		s.onClose(s.odpEndpoint.close)
 		var err error
 		s.deliverODP, err = s.openDelivery(pipeline.DeliverODP, p.topics.ODPEvents, p.deliverODP, s.odpEndpoint, units)

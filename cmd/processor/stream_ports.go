@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"sync/atomic"
 	"time"
 
@@ -147,7 +148,9 @@ type odpEndpoint struct {
 	probe chan struct{}
 	// isDown is set by deliveries that meet an outage before they wait for probe, and
 	// cleared by the one that holds it.
-	isDown atomic.Bool
+	isDown  atomic.Bool
+	isApart atomic.Bool // the datafile names no integration
+	log     *slog.Logger
 }
 
 // odpEvents is ODP's event API with the connections to it.
@@ -158,10 +161,10 @@ type odpEvents interface {
 
 var _ pipeline.Endpoint = (*odpEndpoint)(nil)
 
-func newODPEndpoint(p deliveryParts, integration func() odp.Integration) *odpEndpoint {
+func newODPEndpoint(p deliveryParts, integration func() odp.Integration, logger *slog.Logger) *odpEndpoint {
 	return &odpEndpoint{
 		api: odp.NewREST(p.timeout, nil), integration: integration, fixed: odp.Integration{Host: p.endpoint, PublicKey: p.key},
-		probe: make(chan struct{}, 1),
+		probe: make(chan struct{}, 1), log: logger,
 	}
 }
 
@@ -175,18 +178,12 @@ func (e *odpEndpoint) Deliver(ctx context.Context, r *pipeline.Record) (pipeline
 	if !ok {
 		return refused(r, 0, "the record is no ODP event batch"), nil
 	}
-	i := e.integration()
-	if e.fixed.Host != "" {
-		i.Host = e.fixed.Host
-	}
-	if e.fixed.PublicKey != "" {
-		i.PublicKey = e.fixed.PublicKey
-	}
-	if !i.IsIntegrated() {
-		return refused(r, events, odp.ErrNotIntegrated.Error()), nil
+	i, err := e.awaitIntegration(ctx)
+	if err != nil {
+		return pipeline.Delivery{}, fmt.Errorf("deliver ODP events: %w", err)
 	}
 	batch := odp.EventBatch{Host: i.Host, PublicKey: i.PublicKey, Events: events, Body: r.Value}
-	err := e.send(ctx, batch)
+	err = e.send(ctx, batch)
 	switch {
 	case err == nil:
 		return pipeline.Delivery{Accepted: events}, nil
@@ -194,6 +191,38 @@ func (e *odpEndpoint) Deliver(ctx context.Context, r *pipeline.Record) (pipeline
 		return refused(r, events, err.Error()), nil
 	}
 	return pipeline.Delivery{}, fmt.Errorf("deliver ODP events: %w", err)
+}
+
+// integrationPause is how long is waited before the datafile is looked at again.
+const integrationPause = time.Second
+
+// awaitIntegration waits until it is known where ODP is: events that are stored wait for
+// the public key, and are not given up while a datafile names none. Source: pages.md
+// O-10.
+func (e *odpEndpoint) awaitIntegration(ctx context.Context) (odp.Integration, error) {
+	for {
+		i := e.integration()
+		if e.fixed.Host != "" {
+			i.Host = e.fixed.Host
+		}
+		if e.fixed.PublicKey != "" {
+			i.PublicKey = e.fixed.PublicKey
+		}
+		if i.IsIntegrated() {
+			if e.isApart.Swap(false) {
+				e.log.Info("the datafile names an integration with ODP again: its events are delivered")
+			}
+			return i, nil
+		}
+		if !e.isApart.Swap(true) {
+			e.log.Warn("the datafile names no integration with ODP: its events wait in their topic. Name host and key in the configuration, or take the handler away")
+		}
+		select {
+		case <-time.After(integrationPause):
+		case <-ctx.Done():
+			return i, fmt.Errorf("%w: %w", odp.ErrNotIntegrated, context.Cause(ctx))
+		}
+	}
 }
 
 // send posts a batch until ODP has taken or refused it.

@@ -1,9 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -51,7 +55,7 @@ func (*outage) Close() {}
 func TestODPEndpointRecovers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		api := &outage{until: time.Now().Add(time.Minute)}
-		e := newODPEndpoint(deliveryParts{endpoint: "http://odp.test", key: "k"}, func() odp.Integration { return odp.Integration{} })
+		e := newODPEndpoint(deliveryParts{endpoint: "http://odp.test", key: "k"}, func() odp.Integration { return odp.Integration{} }, slog.New(slog.DiscardHandler))
 		e.close()
 		e.api = api
 		const numBatches = 8
@@ -73,10 +77,40 @@ func TestODPEndpointRecovers(t *testing.T) {
 	})
 }
 
+// Events wait for the integration that a datafile names later, and are not refused.
+func TestODPEndpointWaitsForTheIntegration(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var named atomic.Pointer[odp.Integration]
+		named.Store(&odp.Integration{})
+		var said bytes.Buffer
+		e := newODPEndpoint(deliveryParts{}, func() odp.Integration { return *named.Load() }, slog.New(slog.NewTextHandler(&said, nil)))
+		e.close()
+		e.api = &outage{}
+		record := &pipeline.Record{Value: []byte(`[{"action":"a","type":"t","identifiers":{"fs_user_id":"u"},"data":{}}]`)}
+		done := make(chan pipeline.Delivery, 1)
+		go func() {
+			d, err := e.Deliver(t.Context(), record)
+			assert.NoError(t, err)
+			done <- d
+		}()
+		time.Sleep(time.Hour)
+		require.Empty(t, done)
+		named.Store(&odp.Integration{Host: "http://odp.test", PublicKey: "k"})
+		require.Equal(t, pipeline.Delivery{Accepted: 1}, <-done)
+		require.Equal(t, 2, strings.Count(said.String(), "msg="), said.String())
+
+		named.Store(&odp.Integration{Host: "http://odp.test"})
+		ctx, stop := context.WithCancel(t.Context())
+		stop()
+		_, err := e.Deliver(ctx, record)
+		require.ErrorIs(t, err, odp.ErrNotIntegrated)
+	})
+}
+
 // A delivery that is told to stop while it waits for the outage's end gives way.
 func TestODPEndpointStops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		e := newODPEndpoint(deliveryParts{endpoint: "http://odp.test", key: "k"}, func() odp.Integration { return odp.Integration{} })
+		e := newODPEndpoint(deliveryParts{endpoint: "http://odp.test", key: "k"}, func() odp.Integration { return odp.Integration{} }, slog.New(slog.DiscardHandler))
 		e.close()
 		e.api = &outage{until: time.Now().Add(time.Hour)}
 		ctx, stop := context.WithCancel(t.Context())
