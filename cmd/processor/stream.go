@@ -128,6 +128,7 @@ type stream struct {
 type leg struct {
 	stage      pipeline.Stage
 	subscriber *kafkago.Subscriber
+	watch      *fetchWatch
 }
 
 // openStream checks all parts and reports all faults. It connects to nothing and
@@ -331,6 +332,7 @@ func (s *stream) openDelivery(name, topic string, d deliveryParts, to pipeline.E
 func (s *stream) subscribe(stage pipeline.Stage, failed error, maxBatchRecords int) error {
 	config := s.parts.subscriber
 	config.Connection, config.Logger, config.MaxBatchRecords = s.parts.connection, s.logger, maxBatchRecords
+	config.FetchAheadBytes, config.MaxBufferedBytes = fetchAheadBytes, maxBufferedBytes
 	// Of the time to shut down, most is for the batches in flight; then the router
 	// may count its handlers, and the group is left.
 	config.DrainTimeout = s.parts.drain * 7 / 10
@@ -339,7 +341,7 @@ func (s *stream) subscribe(stage pipeline.Stage, failed error, maxBatchRecords i
 	}
 	subscriber, err := kafkago.NewSubscriber(config)
 	if err == nil && failed == nil {
-		s.legs = append(s.legs, leg{stage, subscriber})
+		s.legs = append(s.legs, leg{stage, subscriber, &fetchWatch{patience: s.parts.fetchPatience()}})
 	}
 	return err
 }

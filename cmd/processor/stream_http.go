@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
@@ -18,7 +19,7 @@ import (
 //
 //	GET  /metrics   for Prometheus
 //	GET  /healthz   200 while the process works
-//	GET  /readyz    200 when it has its datafile and is a member of its groups; else 503 and why
+//	GET  /readyz    200 when it has its datafile, is a member of its groups, and brokers answer; else 503 and why
 //	POST /webhooks/optimizely   if there is a webhook
 func (s *stream) serveHTTP(ctx context.Context) error {
 	if s.parts.listen == "" {
@@ -51,8 +52,8 @@ type readiness struct {
 	Revision string   `json:"revision,omitempty"` // of the datafile in force
 }
 
-// ready tells whether the stream does its work, and what it still waits for.
-func (s *stream) ready() readiness {
+// ready tells whether the stream does its work, and what it waits for.
+func (s *stream) ready(now time.Time) readiness {
 	var r readiness
 	if s.source != nil {
 		if project := s.source.Current(); project == nil {
@@ -65,8 +66,9 @@ func (s *stream) ready() readiness {
 		r.Waits = append(r.Waits, "brokers and topics")
 	} else {
 		for _, l := range s.legs {
-			if l.subscriber.Stats().Generations == 0 {
-				r.Waits = append(r.Waits, "membership of group "+s.parts.groupOf(l.stage.Name()))
+			generations, state := l.subscriber.Stats().Generations, l.subscriber.State()
+			if lacks := l.watch.look(generations, &state, now); lacks != "" {
+				r.Waits = append(r.Waits, lacks+" of group "+s.parts.groupOf(l.stage.Name()))
 			}
 		}
 	}
@@ -75,7 +77,7 @@ func (s *stream) ready() readiness {
 }
 
 func (s *stream) answerReady(w http.ResponseWriter, _ *http.Request) {
-	r := s.ready()
+	r := s.ready(time.Now())
 	w.Header().Set("Content-Type", "application/json")
 	if !r.Ready {
 		w.WriteHeader(http.StatusServiceUnavailable)
