@@ -119,7 +119,8 @@ func (h *HTTP) Close() {
 	}
 }
 
-// Lookup asks for a user's profile, nil if the service has none.
+// Lookup asks for a user's profile, nil if the service has none. An answer that is no
+// profile, or another user's, is an error.
 func (h *HTTP) Lookup(ctx context.Context, userID string) (*decision.Profile, error) {
 	if userID == "" {
 		return nil, nil //nolint:nilnil // the port says: an unknown user
@@ -138,6 +139,9 @@ func (h *HTTP) Lookup(ctx context.Context, userID string) (*decision.Profile, er
 		return nil, fmt.Errorf("look up user profile over HTTP: status %d", status)
 	}
 	p, err := h.parse(answer)
+	if err == nil {
+		err = checkUser(p, userID)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("look up user profile over HTTP: %w", err)
 	}

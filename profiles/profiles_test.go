@@ -311,6 +311,27 @@ func TestHTTPRedirects(t *testing.T) {
 	require.Nil(t, server.Client().CheckRedirect)
 }
 
+// A service that answers with somebody else's profile is not believed, whatever the
+// shape.
+func TestHTTPForeign(t *testing.T) {
+	for shape, answer := range map[HTTPShape]string{
+		SDKShape:   `{"user_id":"other","experiment_bucket_map":{"100":{"variation_id":"1"}}}`,
+		AgentShape: `{"userId":"other","experimentBucketMap":{"100":{"variation_id":"1"}}}`,
+	} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(answer)) }))
+		defer server.Close()
+		h, err := NewHTTP(HTTPOptions{Host: server.URL, Shape: shape})
+		require.NoError(t, err)
+		defer h.Close()
+		p, err := h.Lookup(t.Context(), "u")
+		require.EqualError(t, err, "look up user profile over HTTP: it is another user's")
+		require.Nil(t, p)
+		p, err = h.Lookup(t.Context(), "other")
+		require.NoError(t, err)
+		require.Equal(t, "other", p.UserID)
+	}
+}
+
 // A service that hangs costs a decision its timeout, no more.
 func TestHTTPTimeout(t *testing.T) {
 	hang := make(chan struct{})

@@ -71,10 +71,22 @@ func (r *Redis) Lookup(ctx context.Context, userID string) (*decision.Profile, e
 // parseFor reads the profile of a user; another's is an error.
 func parseFor(text []byte, userID string) (*decision.Profile, error) {
 	p, err := decision.ParseProfile(text)
-	if err == nil && p.UserID != userID {
-		return nil, errors.New("it is another user's")
+	if err != nil {
+		return nil, err
 	}
-	return p, err
+	if err := checkUser(p, userID); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// checkUser tells whose profile it is: stickiness by another's would be a wrong
+// decision that nothing shows.
+func checkUser(p *decision.Profile, userID string) error {
+	if p.UserID != userID {
+		return errors.New("it is another user's")
+	}
+	return nil
 }
 
 // Save writes a profile, in place of an earlier one.
