@@ -182,6 +182,7 @@ func (c *Client) Close(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.settings.events.closeTimeout)
 	defer cancel()
+	c.drainODP() // ODP events needn't wait until the others are delivered
 	var faults []error
 	faults = append(faults, c.processor.Close(ctx), c.closeODP(ctx))
 	c.stopListening()

@@ -50,7 +50,9 @@ func (s *eventSettings) mustBePositive(what string, isPositive bool) {
 }
 
 // WithEventBatchSize sets how many events make a batch. Default 10; 1 sends every
-// event at once. Source: pages.md I-12, event-batching.md EB-P9.
+// event at once. With [WithOutbox], unless that is buffered, batches don't fill from call
+// to call: the events of one call are one POST, or several of this size if they are more.
+// Source: pages.md I-12, event-batching.md EB-P9, ADR 31.
 func WithEventBatchSize(events int) Option {
 	return func(s *settings) {
 		s.events.batchSize = events
@@ -59,7 +61,9 @@ func WithEventBatchSize(events int) Option {
 }
 
 // WithEventFlushInterval sets how long the first event of a batch waits at most
-// until the batch is sent. Default 30 s. Source: pages.md I-12, event-batching.md EB-8.
+// until the batch is sent. Default 30 s. It has no effect with [WithOutbox], unless that
+// is buffered: there events don't wait for a batch.
+// Source: pages.md I-12, event-batching.md EB-8, ADR 31.
 func WithEventFlushInterval(interval time.Duration) Option {
 	return func(s *settings) {
 		s.events.flushInterval = interval
@@ -137,6 +141,12 @@ type OutboxOptions struct {
 // once, each time with the same bytes, so that its uuid tells a repeat. Refused
 // events stay readable in the folder. One process at a time may use a folder;
 // starting finds what the one before left, and sends it.
+//
+// Unless it is buffered the events of each call are a POST of their own, since they are on
+// disk before the next call's are there: a decision is one request. [WithEventBatchSize]
+// then only bounds what one call, such as DecideAll, puts into one request, and
+// [WithEventFlushInterval] has no effect. ODP events are one by one on disk, but meet in
+// batches on their way. Source: ADR 31.
 //
 // The SDKs keep events in memory only. Source: event-batching.md EB-P4, section 9;
 // pages.md O-10.

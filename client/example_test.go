@@ -175,8 +175,7 @@ func ExampleWithErrorHandler() {
 	// status 403 for good: true events: 1
 }
 
-// Skipping the schema check makes construction faster, and takes datafiles that the
-// schema refuses. (pages.md I-8)
+// Skipping the schema check takes datafiles that the schema refuses. (pages.md I-8)
 func ExampleWithoutSchemaValidation() {
 	odd := []byte(strings.Replace(string(examples.Datafile()), `"projectId": "`, `"projectId": 1, "was": "`, 1))
 	_, err := client.New(client.WithDatafile(odd))

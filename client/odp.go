@@ -77,12 +77,22 @@ func (c *Client) openODPEvents() error {
 // startODP starts the delivery of ODP events.
 func (c *Client) startODP() {
 	o := &c.odp
+	if o.outbox != nil { // there may be events that wait for the first datafile
+		c.runAlong("ODP integration", func(ctx context.Context) error {
+			select {
+			case <-c.source.Ready():
+				o.use(ctx, c.source.Current())
+			case <-ctx.Done():
+			}
+			return nil
+		})
+	}
 	if o.events != nil {
 		c.runAlong("ODP events", o.events.Run)
 	}
 	if o.outbox != nil {
 		c.runAlong("outbox of ODP events", func(ctx context.Context) error {
-			return o.outbox.deliver(ctx, o.deliver)
+			return o.outbox.deliver(ctx, c.deliverODP)
 		})
 	}
 }
@@ -111,12 +121,18 @@ func (c *Client) abandonODP() error {
 	return err
 }
 
+// drainODP has ODP events no longer wait for each other.
+func (c *Client) drainODP() {
+	if c.odp.events != nil {
+		c.odp.events.Drain()
+	}
+}
+
 // closeODP delivers what was taken, until ctx ends. What is in an outbox then stays.
 func (c *Client) closeODP(ctx context.Context) error {
 	o := &c.odp
 	var faults []error
 	if o.outbox != nil {
-		c.flushODP()
 		if err := o.outbox.wait(ctx); err != nil {
 			c.log.Warn("ODP events stay in the outbox", slog.Uint64("events", o.outbox.Account().Pending.Visitors), slog.Any("error", err))
 		}
@@ -161,7 +177,11 @@ func (o *ownODP) FetchSegments(ctx context.Context, q SegmentQuery) ([]string, e
 	if q.Options&ResetSegmentsCache != 0 {
 		options |= odp.ResetCache
 	}
-	r := o.segments.Fetch(ctx, odp.User{Value: q.UserID}, options)
+	user := odp.User{Key: odp.FSUserID, Value: q.UserID}
+	if q.Options&FetchByVUID != 0 {
+		user.Key = odp.VUID
+	}
+	r := o.segments.Fetch(ctx, user, options)
 	var e *odp.Error
 	if errors.As(r.Err, &e) {
 		if e.Class == odp.Closed {
@@ -182,11 +202,18 @@ func (c *Client) SegmentsStats() odp.Stats {
 }
 
 // SendODPEvent sends an event to ODP. It returns when the event is queued; with
-// [WithOutbox], when it is on disk. What then can't be delivered goes to the error
-// handler as an [ODPEventError], or into the outbox's refused batches.
+// [WithOutbox], when it is on disk. What then is refused for good, or without an outbox
+// can't be delivered, goes to the error handler as an [ODPEventError]; an outbox also
+// keeps it among its refused batches.
+//
+// Before there is a datafile nobody knows where to send it. With an outbox the event is
+// checked and kept on disk all the same, over restarts too, and sent when a datafile names
+// host and key; if the first one names none, it is refused for good with
+// [ErrODPNotIntegrated]. Without an outbox it is not taken: [ErrNotReady].
 //
 // The error wraps [ErrNotReady], [ErrODPDisabled], [ErrODPNotIntegrated], [ErrClosed],
-// [ErrFull], or says what is wrong with the event. Source: odp.md section 5, OD-P6.
+// [ErrFull], or says what is wrong with the event; the event is not taken then.
+// Source: odp.md section 5, OD-P6; pages.md O-10.
 func (c *Client) SendODPEvent(ctx context.Context, e ODPEvent) error {
 	err := c.sendODPEvent(ctx, e)
 	switch {
@@ -207,13 +234,15 @@ func (c *Client) sendODPEvent(ctx context.Context, e ODPEvent) error {
 		return ErrClosed
 	}
 	p := c.source.Current()
-	if p == nil {
+	if p == nil && c.odp.outbox == nil {
 		return ErrNotReady
 	}
 	if c.settings.odp.isDisabled {
 		return ErrODPDisabled
 	}
-	c.odp.use(ctx, p)
+	if p != nil {
+		c.odp.use(ctx, p)
+	}
 	if c.odp.events != nil {
 		err := c.odp.events.SendEvent(ctx, event)
 		var own *odp.Error
@@ -258,19 +287,30 @@ func (c *Client) odpFailed(b odp.EventBatch, err error) {
 // HTTP doesn't send.
 type odpQueue struct{ outbox *sinks.Outbox }
 
+// unknownODP is the address of events that were taken before there was a datafile. A
+// name below .invalid can't be anybody's (RFC 2606).
+const unknownODP = "https://odp.invalid"
+
 // Append brings an event to the disk.
 func (q odpQueue) Append(ctx context.Context, r odp.Record) error {
+	if r.Host == "" {
+		r.Host = unknownODP
+	}
 	_, err := q.outbox.Append(ctx, sinks.Batch{Endpoint: r.Host + "#" + r.PublicKey, Visitors: 1, Body: r.Event})
 	return err
 }
 
-// deliver delivers an event of the outbox.
-func (o *ownODP) deliver(ctx context.Context, b sinks.Batch) (sinks.Result, error) {
+// deliverODP delivers an event of the outbox.
+func (c *Client) deliverODP(ctx context.Context, b sinks.Batch) (sinks.Result, error) {
 	at := strings.LastIndexByte(b.Endpoint, '#')
 	if at < 0 {
 		return sinks.Result{Refused: []sinks.Refusal{{Batch: b, Reason: "not an ODP event"}}}, nil
 	}
-	err := o.events.Deliver(ctx, odp.Record{Host: b.Endpoint[:at], PublicKey: b.Endpoint[at+1:], Event: slices.Clone(b.Body)})
+	r := odp.Record{Host: b.Endpoint[:at], PublicKey: b.Endpoint[at+1:], Event: slices.Clone(b.Body)}
+	if r.Host == unknownODP {
+		r.Host = ""
+	}
+	err := c.odp.events.Deliver(ctx, r)
 	switch {
 	case err == nil:
 		return sinks.Result{Delivered: 1, Attempts: 1}, nil
@@ -278,6 +318,7 @@ func (o *ownODP) deliver(ctx context.Context, b sinks.Batch) (sinks.Result, erro
 		<-ctx.Done() // the delivery has ended before the outbox has
 		return sinks.Result{Unsent: []sinks.Batch{b}}, err
 	}
+	c.odpFailed(odp.EventBatch{Host: r.Host, PublicKey: r.PublicKey, Body: slices.Concat([]byte("["), b.Body, []byte("]")), Events: 1}, err)
 	refusal := sinks.Refusal{Batch: b, Reason: err.Error()}
 	var e *odp.Error
 	if errors.As(err, &e) {

@@ -12,6 +12,7 @@ import (
 
 	"sortition/internal/emulator"
 	"sortition/odp"
+	"sortition/sinks"
 )
 
 // withODP is a project integrated with an emulator's ODP.
@@ -61,6 +62,25 @@ func TestOwnSegments(t *testing.T) {
 		require.NoError(t, none.NewUser("u8", nil).FetchQualifiedSegments(t.Context()))
 	}
 	require.Equal(t, before+2, requests(), "and no cache is shared between clients: odp.md OD-6")
+}
+
+// A user's id is a VUID only if the caller says so. Source: odp.md OD-P2, OD-17.
+func TestFetchByVUID(t *testing.T) {
+	em, datafile := withODP(t)
+	require.NoError(t, em.SetSegments("vuid_1", "vip"))
+	cache := &segmentsCache{lists: map[string][]string{}}
+	c, _ := newClient(t, datafile, WithSegmentsCache(cache))
+	u := c.NewUser("vuid_1", nil)
+	for _, options := range [][]SegmentOptions{{}, {FetchByVUID}, {FetchByVUID}, {FetchByVUID, IgnoreSegmentsCache}} {
+		require.NoError(t, u.FetchQualifiedSegments(t.Context(), options...))
+		require.True(t, u.IsQualifiedFor("vip"))
+	}
+	asked := em.Attempts("/v3/graphql")
+	require.Len(t, asked, 3)
+	for i, key := range []string{"customer(fs_user_id:", "customer(vuid:", "customer(vuid:"} {
+		require.Contains(t, string(asked[i].Body), key)
+	}
+	require.Equal(t, map[string][]string{"fs_user_id-$-vuid_1": {"vip"}, "vuid-$-vuid_1": {"vip"}}, cache.lists)
 }
 
 // A segmentsCache is one of a program's own. Source: pages.md O-5.
@@ -245,4 +265,118 @@ func TestDurableODPEvents(t *testing.T) {
 		require.Equal(t, 400, batch.Parts[0].Status)
 	}
 	require.NoError(t, c.Close(t.Context()))
+}
+
+// received are the events that ODP accepted.
+func received(t *testing.T, em *emulator.Server) (events []json.RawMessage) {
+	t.Helper()
+	for _, a := range em.Attempts("/v3/events") {
+		if a.Accepted {
+			var list []json.RawMessage
+			require.NoError(t, json.Unmarshal(a.Body, &list))
+			events = append(events, list...)
+		}
+	}
+	return events
+}
+
+// ODP events from before the first datafile are checked and on disk, and sent by whoever
+// gets to know host and key: the same client, or the next one. Source: pages.md O-10.
+func TestODPEventsBeforeReadiness(t *testing.T) {
+	em, datafile := withODP(t)
+	dir := t.TempDir()
+	fresh := func(errs *errorLog) *Client {
+		c, err := New(WithSDKKey("k"), WithDatafileURLTemplate(em.URLs().Datafile), WithPollingInterval(20*time.Millisecond),
+			WithOutbox(dir, OutboxOptions{}), WithErrorHandler(errs.handle), WithCloseTimeout(30*time.Second))
+		require.NoError(t, err)
+		return c
+	}
+	closeNow := func(c *Client) {
+		ended, cancel := context.WithCancel(t.Context())
+		cancel()
+		require.NoError(t, c.Close(ended), "what is on disk is not lost")
+	}
+	errs := &errorLog{}
+	c := fresh(errs)
+	require.NoError(t, c.SendODPEvent(t.Context(), odpEvent("before")))
+	require.ErrorIs(t, c.SendODPEvent(t.Context(), ODPEvent{Action: "a"}), odp.ErrInvalidEvent)
+	require.ErrorIs(t, c.SendODPEvent(t.Context(), ODPEvent{Action: "a", Identifiers: map[string]string{"email": ""}}), odp.ErrInvalidEvent)
+	closeNow(c)
+	require.EqualValues(t, 1, c.odp.outbox.Account().Pending.Batches)
+
+	c = fresh(errs)
+	c.Start() // there is no datafile yet
+	require.NoError(t, c.SendODPEvent(t.Context(), odpEvent("still before")))
+	require.NoError(t, em.SeedDatafile("k", text(t, datafile)))
+	eventually(t, func() bool { return len(received(t, em)) == 2 }, "both, though nobody calls the client")
+	require.NoError(t, c.Close(t.Context()))
+	require.Equal(t, "pk", em.Attempts("/v3/events")[0].Header.Get("X-Api-Key"))
+
+	// A datafile without ODP refuses them, and says so.
+	c = fresh(errs)
+	require.NoError(t, c.SendODPEvent(t.Context(), odpEvent("nowhere")))
+	delete(datafile, "integrations")
+	datafile["revision"] = "without"
+	_, err := em.SetDatafile("k", text(t, datafile))
+	require.NoError(t, err)
+	refused := func() (own *ODPEventError) {
+		for _, err := range errs.all() {
+			if errors.As(err, &own) {
+				return own
+			}
+		}
+		return nil
+	}
+	require.Nil(t, refused())
+	c.Start()
+	eventually(t, func() bool { return refused() != nil }, "the error handler hears of it")
+	require.ErrorIs(t, refused(), ErrODPNotIntegrated)
+	require.True(t, refused().IsPermanent)
+	require.Contains(t, string(refused().Body), `[{"type":"fullstack","action":"nowhere"`)
+	require.NoError(t, c.Close(t.Context()))
+	require.EqualValues(t, 1, c.odp.outbox.Account().Refused.Batches)
+	require.Len(t, received(t, em), 2)
+
+	off, err := New(WithSDKKey("k"), WithoutODP(), WithOutbox(t.TempDir(), OutboxOptions{}))
+	require.NoError(t, err)
+	require.ErrorIs(t, off.SendODPEvent(t.Context(), odpEvent("a")), ErrNotReady)
+	require.NoError(t, off.Close(t.Context()))
+}
+
+// Closing delivers what is in the outbox of ODP events, however long they would wait for
+// each other: more of them than are handed over at once, so that some come late.
+func TestCloseDrainsODPEvents(t *testing.T) {
+	em, datafile := withODP(t)
+	for _, n := range []int{1, 15, 95} {
+		before := len(received(t, em))
+		c, err := New(WithDatafile(text(t, datafile)), WithOutbox(t.TempDir(), OutboxOptions{Sync: sinks.SyncInterval}), WithEventEndpoint(em.URLs().Events),
+			WithODPEventFlushInterval(time.Hour), WithCloseTimeout(20*time.Second))
+		require.NoError(t, err)
+		c.Start()
+		for range n {
+			require.NoError(t, c.SendODPEvent(t.Context(), odpEvent("viewed")))
+		}
+		require.NoError(t, c.Close(t.Context()))
+		require.Zero(t, c.odp.outbox.Account().Pending.Batches)
+		require.Len(t, received(t, em), before+n)
+	}
+}
+
+// ODP events don't wait for an event endpoint that takes the whole time of closing.
+func TestCloseDeliversODPEventsBesideOthers(t *testing.T) {
+	em, datafile := withODP(t)
+	_, err := em.AddFault(emulator.Fault{Route: "/v1/events", Hang: true})
+	require.NoError(t, err)
+	c, err := New(WithDatafile(text(t, datafile)), WithOutbox(t.TempDir(), OutboxOptions{}), WithEventEndpoint(em.URLs().Events),
+		WithODPEventFlushInterval(time.Hour), WithCloseTimeout(20*time.Second))
+	require.NoError(t, err)
+	c.Start()
+	c.NewUser("u", nil).Decide(t.Context(), "main")
+	require.NoError(t, c.SendODPEvent(t.Context(), odpEvent("viewed")))
+	ctx, cancel := context.WithCancel(t.Context())
+	closed := make(chan error, 1) // one answer
+	go func() { closed <- c.Close(ctx) }()
+	eventually(t, func() bool { return len(received(t, em)) == 1 }, "the ODP event, while the other is under way")
+	cancel()
+	require.NoError(t, <-closed)
 }

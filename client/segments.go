@@ -25,14 +25,18 @@ type SegmentQuery struct {
 	Host, PublicKey string
 }
 
-// SegmentOptions say how a fetch treats the cache of segments; they are joined
-// with |.
+// SegmentOptions say how a fetch treats the cache of segments, and what the user's id
+// is; they are joined with |.
 type SegmentOptions uint8
 
 // The options of a fetch. Source: odp.md section 3.
 const (
 	IgnoreSegmentsCache SegmentOptions = 1 << iota // neither look into the cache nor save to it
 	ResetSegmentsCache                             // empty the whole cache first, for all users
+	// FetchByVUID says that the user's id is a VUID, ODP's id of a visitor: ODP is asked
+	// for the customer of that vuid. Default: the id is an fs_user_id, whatever it looks
+	// like. The cache keeps the two apart. Source: odp.md OD-P2.
+	FetchByVUID
 )
 
 // QualifiedSegments returns a copy of the segments last fetched or set; false if
@@ -62,7 +66,8 @@ func (u *UserContext) IsQualifiedFor(segment string) bool {
 // FetchQualifiedSegments asks for the user's segments and keeps them. It returns
 // when they are there. After a failure the segments are not known, whatever they
 // were before. If no audience of the datafile asks for a segment, there are none
-// and nothing is fetched.
+// and nothing is fetched. The user's id is an fs_user_id for ODP, unless [FetchByVUID]
+// is among the options.
 //
 // The error wraps [ErrNotReady], [ErrODPDisabled], [ErrODPNotIntegrated],
 // [ErrClosed], or what the fetcher failed with. Source: pages.md U-8, odp.md OD-9, section 3.

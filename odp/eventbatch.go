@@ -102,6 +102,16 @@ func (e *Events) Flush() {
 	e.finish()
 }
 
+// Drain has events no longer wait for their batch to fill: from now on what is there is
+// sent whenever a place is free. Events are still taken; it is for the time before Close,
+// while a queue hands over what it holds. It returns at once.
+func (e *Events) Drain() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.isDraining = true
+	e.signal()
+}
+
 // Run sends until the Events is closed and empty, or Close has given up, and returns nil
 // then; or until ctx ends, and returns its cause. It waits for what it has begun. It is
 // to be called once.
@@ -123,23 +133,24 @@ func (e *Events) Run(ctx context.Context) error {
 	timer := time.NewTimer(e.cfg.FlushInterval)
 	defer timer.Stop()
 	for ctx.Err() == nil {
-		b, wait, isOver := e.next()
-		if isOver {
-			break
+		// The place comes first: while all are taken, a batch may still fill.
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+			continue
 		}
+		b, wait, isOver := e.next()
 		if b == nil {
+			<-slots
+			if isOver {
+				break
+			}
 			timer.Reset(wait)
 			select {
 			case <-e.wake:
 			case <-timer.C:
 			case <-ctx.Done():
 			}
-			continue
-		}
-		select {
-		case slots <- struct{}{}:
-		case <-ctx.Done():
-			e.putBack(b)
 			continue
 		}
 		group.Go(func() {
@@ -166,7 +177,7 @@ func (e *Events) next() (b *batch, wait time.Duration, isOver bool) {
 	defer e.mu.Unlock()
 	wait = time.Hour
 	if len(e.filling) > 0 {
-		if wait = time.Until(e.deadline); wait <= 0 {
+		if wait = time.Until(e.deadline); wait <= 0 || e.isDraining && len(e.queue) == 0 {
 			e.finish()
 		}
 	}

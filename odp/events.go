@@ -75,6 +75,8 @@ func (c *EventsConfig) Validate() error {
 
 // A Record is one event in a [Queue]: where it goes, and what is sent.
 type Record struct {
+	// Host and PublicKey are "" if the event was taken before there was a datafile: it
+	// goes where the first one says.
 	Host, PublicKey string
 	Event           []byte // a JSON object
 }
@@ -91,13 +93,19 @@ type Queue interface {
 //
 // What is guaranteed: with a Queue, an event for which SendEvent returned nil is
 // delivered at least once, or refused for good by ODP, however often the process ends
-// in between. Without, at most Attempts requests are made for it, and it is lost with
+// in between. That holds for events from before the first Update too: they wait in the
+// queue until host and key are known; if the datafile then names none, they are refused.
+// Whether there will ever be a datafile nobody can promise. Source: pages.md O-10.
+//
+// Without a Queue, events from before the first Update are not taken, at most Attempts requests are made for it, and it is lost with
 // the process; but never silently while that runs.
 type Events struct {
 	cfg   EventsConfig
 	log   *slog.Logger
 	own   *REST // nil: the API is somebody else's
 	state atomic.Pointer[Integration]
+	known chan struct{} // never sent on; closed by the first Update
+	first sync.Once     // closes known
 	stats eventCounters
 
 	wake chan struct{} // capacity 1: there is something to look at; a second signal would say the same
@@ -111,6 +119,7 @@ type Events struct {
 	sending    map[*batch]bool
 	held       int // events in memory
 	isRunning  bool
+	isDraining bool
 	isClosing  bool
 	cut        context.CancelFunc // ends Run; nil unless running
 }
@@ -121,8 +130,8 @@ type item struct {
 	outcome chan error // capacity 1: whoever delivers never waits. nil: nobody waits for it
 }
 
-// NewEvents makes an Events that takes nothing before Update, and sends nothing before
-// Run.
+// NewEvents makes an Events that takes nothing before Update unless there is a [Queue],
+// and sends nothing before Run.
 func NewEvents(cfg EventsConfig) (*Events, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("configure ODP events: %w", err)
@@ -134,7 +143,7 @@ func NewEvents(cfg EventsConfig) (*Events, error) {
 		cfg.NewID = newUUID
 	}
 	e := &Events{
-		cfg: cfg, log: cfg.Logger, wake: make(chan struct{}, 1), done: make(chan struct{}), sending: map[*batch]bool{},
+		cfg: cfg, log: cfg.Logger, known: make(chan struct{}), wake: make(chan struct{}, 1), done: make(chan struct{}), sending: map[*batch]bool{},
 	}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
@@ -152,6 +161,7 @@ func NewEvents(cfg EventsConfig) (*Events, error) {
 func (e *Events) Update(i Integration) (isChanged bool) {
 	next := i.clone()
 	before := e.state.Swap(&next)
+	e.first.Do(func() { close(e.known) })
 	if before != nil && before.same(&next) {
 		return false
 	}
@@ -160,9 +170,10 @@ func (e *Events) Update(i Integration) (isChanged bool) {
 }
 
 // SendEvent checks and completes an event and queues it: on disk when it returns, if
-// there is a [Queue]. The errors are ErrInvalidEvent, ErrNotReady, ErrDisabled,
-// ErrNotIntegrated, ErrFull, ErrClosed, or the queue's; the event is not taken then.
-// Source: odp.md section 5.2, OD-P6.
+// there is a [Queue], which also takes events from before the first Update. The errors
+// are ErrInvalidEvent, ErrNotReady (only without a queue), ErrDisabled, ErrNotIntegrated,
+// ErrFull, ErrClosed, or the queue's; the event is not taken then.
+// Source: odp.md section 5.2, OD-P6; pages.md O-10.
 func (e *Events) SendEvent(ctx context.Context, event Event) error {
 	if err := e.send(ctx, &event); err != nil {
 		e.stats.rejected.Add(1)
@@ -178,11 +189,11 @@ func (e *Events) send(ctx context.Context, event *Event) error {
 	}
 	i := e.state.Load()
 	switch {
-	case i == nil:
+	case i == nil && e.cfg.Queue == nil:
 		return ErrNotReady
 	case e.cfg.IsDisabled:
 		return ErrDisabled
-	case !i.IsIntegrated():
+	case i != nil && !i.IsIntegrated():
 		return ErrNotIntegrated
 	}
 	if event.ID == "" {
@@ -192,7 +203,10 @@ func (e *Events) send(ctx context.Context, event *Event) error {
 	if err != nil {
 		return err
 	}
-	r := Record{Host: i.Host, PublicKey: i.PublicKey, Event: text}
+	r := Record{Event: text}
+	if i != nil {
+		r.Host, r.PublicKey = i.Host, i.PublicKey
+	}
 	if e.cfg.Queue == nil {
 		return e.add(&item{Record: r})
 	}
@@ -227,7 +241,25 @@ func (e *Events) Identify(ctx context.Context, identifiers map[string]string) er
 // or wait in memory. It returns nil when that is accepted, an error that isn't
 // transient when ODP refused it for good, or a transient one when ctx or Run ended. It
 // tries until then.
+//
+// A record without a host waits for the first Update, and is refused with
+// [ErrNotIntegrated] if that says that there is no ODP.
 func (e *Events) Deliver(ctx context.Context, r Record) error {
+	if r.Host == "" {
+		select {
+		case <-e.known:
+		case <-e.done:
+			return fmt.Errorf("deliver ODP event: %w", ErrClosed)
+		case <-ctx.Done():
+			return fmt.Errorf("deliver ODP event: %w", cancelled(ctx))
+		}
+		i := e.state.Load()
+		if !i.IsIntegrated() {
+			e.stats.refused.Add(1)
+			return fmt.Errorf("deliver ODP event: %w", ErrNotIntegrated)
+		}
+		r.Host, r.PublicKey = i.Host, i.PublicKey
+	}
 	it := &item{Record: r, outcome: make(chan error, 1)}
 	if err := e.add(it); err != nil {
 		return fmt.Errorf("deliver ODP event: %w", err)

@@ -500,3 +500,84 @@ func FuzzEvent(f *testing.F) {
 		}
 	})
 }
+
+// TestQueueBeforeReadiness: with a queue, events from before the first Update are checked
+// and kept, and go where that says. Source: pages.md O-10.
+func TestQueueBeforeReadiness(t *testing.T) {
+	for name, row := range map[string]struct {
+		update *Integration
+		want   error // of the deliveries
+		bodies []int
+	}{
+		"integrated":     {&here, nil, []int{2}},
+		"not integrated": {&Integration{}, ErrNotIntegrated, nil},
+		"never":          {nil, ErrClosed, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				q, api := &chanQueue{t: t}, &sink{}
+				cfg := DefaultEventsConfig()
+				cfg.API, cfg.Queue, cfg.OnFailure = api, q, func(EventBatch, error) { t.Error("the queue keeps what was refused") }
+				e, err := NewEvents(cfg)
+				require.NoError(t, err)
+				q.events = e
+				stop := run(t, e)
+				require.NoError(t, e.SendEvent(t.Context(), viewed(1)))
+				require.NoError(t, e.SendEvent(t.Context(), viewed(2)))
+				require.ErrorIs(t, e.SendEvent(t.Context(), Event{Action: "a"}), ErrInvalidEvent)
+				require.ErrorIs(t, e.SendEvent(t.Context(), Event{Action: "a", Identifiers: map[string]string{"email": ""}}), ErrInvalidEvent)
+				time.Sleep(time.Hour)
+				require.Empty(t, q.results, "they wait")
+				if row.update != nil {
+					e.Update(*row.update)
+					q.group.Wait()
+				}
+				stop()
+				q.group.Wait()
+				require.Equal(t, row.bodies, api.sizes())
+				require.Len(t, q.results, 2)
+				for _, err := range q.results {
+					require.ErrorIs(t, err, row.want)
+				}
+				for _, b := range api.batches {
+					require.Equal(t, here.Host, b.Host)
+					require.Equal(t, here.PublicKey, b.PublicKey)
+				}
+			})
+		})
+	}
+	cfg := DefaultEventsConfig()
+	cfg.IsDisabled, cfg.Queue, cfg.OnFailure = true, &chanQueue{t: t}, func(EventBatch, error) {}
+	e, err := NewEvents(cfg)
+	require.NoError(t, err)
+	require.ErrorIs(t, e.SendEvent(t.Context(), viewed(1)), ErrDisabled)
+	_, err = e.Close(t.Context())
+	require.NoError(t, err)
+}
+
+// TestDrain: what comes after Drain doesn't wait for a batch to fill, but still meets
+// others while a request is under way.
+func TestDrain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, api := &chanQueue{t: t}, &sink{delay: time.Second}
+		e, _ := newEvents(t, here, func(c *EventsConfig) { c.API, c.Queue, c.FlushInterval = api, q, time.Hour })
+		q.events = e
+		stop := run(t, e)
+		require.NoError(t, e.SendEvent(t.Context(), viewed(0)))
+		synctest.Wait()
+		require.Empty(t, api.sizes())
+		began := time.Now()
+		e.Drain()
+		synctest.Wait() // the first is under way
+		for i := range 13 {
+			require.NoError(t, e.SendEvent(t.Context(), viewed(i)))
+		}
+		q.group.Wait()
+		require.Equal(t, []int{1, 10, 3}, api.sizes())
+		require.NoError(t, e.SendEvent(t.Context(), viewed(1)))
+		q.group.Wait()
+		require.Equal(t, []int{1, 10, 3, 1}, api.sizes())
+		require.Equal(t, 4*time.Second, time.Since(began), "nothing but the requests took time")
+		stop()
+	})
+}
