@@ -17,6 +17,7 @@ type totals struct {
 	visitors, bodies, unknownEvents int64
 	blank                           int64
 	known                           int64 // activities with segments of ODP
+	unknownFields, odpEvents        int64 // in activities, and not used
 	rejects                         map[schemas.RejectCode]int64
 	named                           []string // the first rejects, as file:line code
 }
@@ -41,6 +42,8 @@ func (t *totals) add(o *totals) {
 	t.unknownEvents += o.unknownEvents
 	t.blank += o.blank
 	t.known += o.known
+	t.unknownFields += o.unknownFields
+	t.odpEvents += o.odpEvents
 	for code, n := range o.rejects {
 		if t.rejects == nil {
 			t.rejects = make(map[schemas.RejectCode]int64)
@@ -77,6 +80,12 @@ func (a *assignment) account(w io.Writer, hasRejects bool) {
 			text += "; " + count(t.unknownEvents, "conversion", "conversions") + " left out: the datafile has no such event"
 		}
 		line("events", "%s", text)
+	}
+	if t.odpEvents > 0 {
+		line("left out", "%s: assign doesn't send them, a stream does", count(t.odpEvents, "ODP event", "ODP events"))
+	}
+	if t.unknownFields > 0 {
+		line("ignored", "%s of activities that have no meaning here", count(t.unknownFields, "field", "fields"))
 	}
 	if t.blank > 0 {
 		line("skipped", "%s", count(t.blank, "blank line", "blank lines"))

@@ -64,7 +64,8 @@ not have the same base name. Blank lines are passed over.
 A line that can't be used is counted and named, goes to --rejects if given, and the rest goes on; then the exit code is 3. A reject
 is {"file","line","code","detail","input"}; input that is not UTF-8, or longer than 16 MiB, is in "input_base64" instead.
 
-Files appear under their names when they are complete. The odp_events of activities are not looked at.
+Files appear under their names when they are complete. The odp_events of activities are counted, not sent; predictions are not asked for, so
+that the decisions of contextual bandits are errors, as when their service is away.
 ` + deliverHelp + odpHelp
 }
 
@@ -217,6 +218,10 @@ func (c *assignCmd) plan(start time.Time) (*assignPlan, error) {
 		if !p.project.HasFlag(key) {
 			p.warnings = append(p.warnings, fmt.Sprintf("the datafile has no flag %q (--decide)", key))
 		}
+	}
+	if bandits := banditsOf(p.project); len(bandits) > 0 {
+		p.warnings = append(p.warnings, fmt.Sprintf("%s (%s), and assign doesn't ask for predictions: their decisions are errors",
+			count(int64(len(bandits)), "rule is a contextual bandit", "rules are contextual bandits"), shortList(bandits)))
 	}
 	return p, nil
 }

@@ -317,6 +317,8 @@ func (w *assignWorker) assign(ctx context.Context) error {
 			w.assigner.Assign(ctx, &w.activity, &source, w.plan.now)
 			w.assigner.Record().SegmentsError = unknown
 			out.totals.activities++
+			out.totals.unknownFields += int64(w.activity.Unknown)
+			out.totals.odpEvents += int64(len(w.activity.ODPEvents))
 			out.totals.decisions += int64(w.assigner.NumRows())
 			if csv == pipeline.Nested {
 				out.decisions = append(w.assigner.AppendRecord(out.decisions), '\n')

@@ -153,6 +153,9 @@ func (w *devWorld) openStream(std stdio) (err error) {
 		return err
 	}
 	_, odpKey := p.ODP()
+	if odpKey == "" {
+		odpKey = "none" // as good as any to the emulator then; a run that is to end can't wait for a datafile with one
+	}
 	logger := slog.New(slog.NewTextHandler(std.err, &slog.HandlerOptions{Level: slog.LevelError}))
 	w.stream, err = openStream(streamParts{
 		handlers:    allHandlers,

@@ -74,6 +74,7 @@ func (c streamCollector) collectAssign(g gatherer) {
 	g.count("events_suppressed_total", "Impressions left out because they were stored shortly before.", s.Suppressed)
 	g.count("odp_events_total", "ODP events stored.", s.ODPEvents)
 	g.count("odp_batches_total", "Batches of ODP events stored.", s.ODPBodies)
+	g.count("odp_events_left_out_total", "ODP events of activities, if there is no topic for them.", s.ODPLeftOut)
 	g.count("segments_total", "Activities whose segments were asked for.", s.SegmentsKnown, "outcome", "known")
 	g.count("segments_total", "Activities whose segments were asked for.", s.SegmentsUnknown, "outcome", "unknown")
 	for _, reason := range pipeline.Reasons() {
