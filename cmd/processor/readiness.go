@@ -43,8 +43,9 @@ type fetchWatch struct {
 
 // look tells what the subscriber lacks now: "membership" of its group, "answers to
 // fetches", "" nothing. The generations must have been counted before the state was
-// taken, so that no state is held for that of a later generation. It believes a member that never had partitions in its generation
-// to be one as long as the process lives: there is nothing to tell it by.
+// taken, so that no state is held for that of a later generation. It believes a member
+// that never had partitions in its generation to be one as long as the process lives:
+// there is nothing to tell it by.
 func (w *fetchWatch) look(generations uint64, state *kafkago.SubscriberState, now time.Time) string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
