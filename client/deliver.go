@@ -37,6 +37,13 @@ func (d *courier) once(ctx context.Context, b sinks.Batch) error {
 func (d *courier) durably(ctx context.Context, b sinks.Batch) (sinks.Result, error) {
 	result, err := d.deliver(ctx, b, true)
 	d.reportRefused(result)
+	if err != nil && isTooOld(ctx) { // the outbox refuses it
+		for _, unsent := range result.Unsent {
+			e := eventError(unsent, result.Attempts, fmt.Errorf("%w: %w", sinks.ErrTooOld, err))
+			e.IsPermanent = true
+			d.fail(e)
+		}
+	}
 	return result, err
 }
 

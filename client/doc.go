@@ -55,7 +55,7 @@
 //	worker.go                what one call needs, pooled
 //	track.go                 conversions
 //	event.go, processor.go   events on their way; deliver.go takes them out
-//	outbox.go                the outboxes of events and of ODP events
+//	outbox.go                the outboxes of events and of ODP events, and what was refused
 //	notify.go, payload.go    listeners and what they are told
 //	profile.go               how a user profile service's failures are reported
 //	legacy.go, forcedvariations.go  the calls that are older than flags

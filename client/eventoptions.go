@@ -131,7 +131,12 @@ type OutboxOptions struct {
 	Sync      sinks.SyncPolicy
 	SyncEvery time.Duration // of sinks.SyncInterval; default 1 s
 	MaxBytes  int64         // of the files; default 1 GiB
-	// MaxAge gives events up that could not be delivered for so long. Default: never.
+	// MaxRefusedBytes is how much of that what was refused for good may take. At the bound
+	// the oldest make way: the error handler has heard of each when it was refused, the log
+	// and [OutboxView.Account] tell of it. Default: a quarter of MaxBytes, at most half.
+	MaxRefusedBytes int64
+	// MaxAge gives events up that could not be delivered for so long: they count as
+	// refused. Default: never.
 	MaxAge time.Duration
 }
 
@@ -139,7 +144,7 @@ type OutboxOptions struct {
 // over restarts, crashes and any time the endpoint is down. An event is on disk
 // before the call that made it returns, unless it is buffered. It is sent at least
 // once, each time with the same bytes, so that its uuid tells a repeat. Refused
-// events stay readable in the folder. One process at a time may use a folder;
+// events stay readable in the folder, within a bound: [Client.Outbox]. One process at a time may use a folder;
 // starting finds what the one before left, and sends it.
 //
 // Unless it is buffered the events of each call are a POST of their own, since they are on

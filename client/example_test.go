@@ -371,3 +371,36 @@ func ExampleClient_Run() {
 	// true
 	// <nil>
 }
+
+// What was refused for good stays in the outbox with the reason, within a bound. Who has
+// seen to it clears it.
+func ExampleClient_Outbox() {
+	dir, err := os.MkdirTemp("", "example")
+	must(err)
+	defer os.RemoveAll(dir)
+	cloud, stop := startCloud()
+	defer stop()
+	ctx := context.Background()
+	options := []client.Option{shop, client.WithEventEndpoint(cloud.URLs().Events), client.WithOutbox(dir, client.OutboxOptions{})}
+
+	cloud.Script("/v1/events", 400)
+	c, err := client.Open(ctx, options...)
+	must(err)
+	must(c.NewUser("u-17", nil).TrackEvent(ctx, "signup", nil))
+	must(c.Close(ctx))
+
+	c, err = client.Open(ctx, options...)
+	must(err)
+	outbox, _ := c.Outbox()
+	for batch, err := range outbox.Refused() {
+		must(err)
+		fmt.Println("refused:", batch.Parts[0].Reason)
+	}
+	must(outbox.ClearRefused())
+	account := outbox.Account()
+	fmt.Println("refused ever:", account.Refused.Visitors, "kept:", account.Kept.Visitors)
+	must(c.Close(ctx))
+	// Output:
+	// refused: status 400
+	// refused ever: 1 kept: 0
+}

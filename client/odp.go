@@ -58,11 +58,8 @@ func (c *Client) openODPEvents() error {
 	cfg.Transport, cfg.Logger, cfg.CloseTimeout = c.settings.transport, c.log, events.closeTimeout
 	cfg.OnFailure, cfg.API = c.odpFailed, s.eventAPI
 	if events.outbox != "" {
-		o := sinks.OutboxOptions{
-			Sync: events.outboxOptions.Sync, SyncEvery: events.outboxOptions.SyncEvery, MaxBytes: events.outboxOptions.MaxBytes,
-			MaxAge: events.outboxOptions.MaxAge, WhenFull: events.whenFull(),
-			Concurrency: 4 * 10, // events meet in batches of ten while they are being delivered
-		}
+		o := c.outboxOptions("ODP events")
+		o.Concurrency = 4 * 10 // events meet in batches of ten while they are being delivered
 		var err error
 		if c.odp.outbox, err = openOutbox(filepath.Join(events.outbox, "odp"), o); err != nil {
 			return fmt.Errorf("for ODP events: %w", err)
@@ -311,14 +308,19 @@ func (c *Client) deliverODP(ctx context.Context, b sinks.Batch) (sinks.Result, e
 		r.Host = ""
 	}
 	err := c.odp.events.Deliver(ctx, r)
-	switch {
-	case err == nil:
+	if err == nil {
 		return sinks.Result{Delivered: 1, Attempts: 1}, nil
-	case odp.IsTransient(err):
+	}
+	isTransient := odp.IsTransient(err)
+	if isTransient {
 		<-ctx.Done() // the delivery has ended before the outbox has
+	}
+	if !isTransient || isTooOld(ctx) { // the outbox refuses it
+		c.fail(&ODPEventError{Host: r.Host, Body: slices.Concat([]byte("["), b.Body, []byte("]")), Events: 1, IsPermanent: true, Err: err})
+	}
+	if isTransient {
 		return sinks.Result{Unsent: []sinks.Batch{b}}, err
 	}
-	c.odpFailed(odp.EventBatch{Host: r.Host, PublicKey: r.PublicKey, Body: slices.Concat([]byte("["), b.Body, []byte("]")), Events: 1}, err)
 	refusal := sinks.Refusal{Batch: b, Reason: err.Error()}
 	var e *odp.Error
 	if errors.As(err, &e) {

@@ -58,10 +58,7 @@ func (c *Client) openProcessor() error {
 		return nil
 	}
 
-	o := sinks.OutboxOptions{
-		Sync: s.outboxOptions.Sync, SyncEvery: s.outboxOptions.SyncEvery, MaxBytes: s.outboxOptions.MaxBytes,
-		MaxAge: s.outboxOptions.MaxAge, WhenFull: s.whenFull(),
-	}
+	o := c.outboxOptions("events")
 	if d.dispatcher != nil {
 		o.Concurrency = 1 // a dispatcher gets its batches one at a time
 	}
@@ -161,15 +158,14 @@ type durableQueue struct {
 	batchBytes int
 }
 
-// OutboxAccount says what became of all events ever given to the outbox: appended =
-// delivered + refused + pending. False without [WithOutbox]. It goes on telling what it
-// was at the end when the client is closed.
+// OutboxAccount is [OutboxView.Account] of the outbox of events. False without
+// [WithOutbox].
 func (c *Client) OutboxAccount() (account sinks.Account, ok bool) {
-	q, ok := c.processor.(*durableQueue)
+	view, ok := c.Outbox()
 	if !ok {
 		return account, false
 	}
-	return q.outbox.Account(), true
+	return view.Account(), true
 }
 
 // Process brings events to the disk; or to the buffer, if there is one.

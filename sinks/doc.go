@@ -18,7 +18,8 @@
 // An [Outbox] is such a queue for programs without Kafka, on disk. Append returns
 // when a batch is there, Run delivers, a crash repeats and never loses. At every
 // moment appended = delivered + refused + pending; what was refused is kept with
-// the reason.
+// the reason, until somebody clears it or, if it has a bound of its own, the oldest
+// makes way.
 //
 //	Batcher ──▶ Outbox.Append ──disk──▶ Outbox.Run ──▶ Poster.DeliverDurably ──▶ endpoint
 //	    └─────────────────────────────────────────────▶ Poster.Deliver ────────▶ endpoint

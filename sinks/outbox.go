@@ -31,6 +31,15 @@ type OutboxOptions struct {
 	// MaxBytes bounds the files: batches not settled yet, settled ones whose file
 	// isn't empty of others yet, and refused ones. Default 1 GiB, at least 64 KiB.
 	MaxBytes int64
+	// MaxRefusedBytes bounds [RefusedFile], so that refused batches can't fill the
+	// outbox: at the bound the oldest half of it makes way, which the account counts and
+	// OnForget is told, and a body that is larger is left out. 16 KiB to half of
+	// MaxBytes. Default 0: nothing is ever forgotten; when refused batches hold the room,
+	// Append returns [ErrFull] until somebody calls [Outbox.ClearRefused].
+	MaxRefusedBytes int64
+	// OnForget is told how much was forgotten since it was last called, by the call that
+	// caused it: OpenOutbox, Append or Run, the last ones concurrently.
+	OnForget func(Tally)
 	WhenFull WhenFull
 	// Concurrency bounds the batches under way to one endpoint, those between two
 	// attempts included: with a [Poster] it should be well above the requests at once,
@@ -47,7 +56,7 @@ type OutboxOptions struct {
 
 func (o OutboxOptions) withDefaults() OutboxOptions {
 	setDefault(&o.SyncEvery, time.Second)
-	setDefault(&o.MaxBytes, 1<<30)
+	setDefault(&o.MaxBytes, DefaultOutboxBytes)
 	setDefault(&o.Concurrency, 32)
 	if o.openFile == nil {
 		o.openFile = openSegmentFile
@@ -55,8 +64,12 @@ func (o OutboxOptions) withDefaults() OutboxOptions {
 	return o
 }
 
+// DefaultOutboxBytes bounds an outbox unless told otherwise.
+const DefaultOutboxBytes = 1 << 30
+
 const (
 	minOutboxBytes  = 64 << 10
+	minRefusedBytes = 16 << 10
 	maxSegmentBytes = 16 << 20
 )
 
@@ -72,6 +85,8 @@ func (o OutboxOptions) Validate() error {
 	fault(o.Sync > SyncInterval, "unknown sync policy")
 	fault(o.SyncEvery < 0, "the sync interval must be positive")
 	fault(o.MaxBytes < minOutboxBytes, "the outbox must have room for 64 KiB at least")
+	fault(o.MaxRefusedBytes != 0 && (o.MaxRefusedBytes < minRefusedBytes || o.MaxRefusedBytes > o.MaxBytes/2),
+		"the bound of refused batches must be 16 KiB to half of the outbox's")
 	fault(o.Concurrency < 0 || o.Concurrency > 1000, "the concurrency must be 1 to 1000")
 	fault(o.MaxAge < 0, "the maximum age must not be negative")
 	return errors.Join(faults...)
@@ -101,6 +116,7 @@ type Outbox struct {
 	pending   Tally
 	bytes     int64 // of the segments
 	refused   *refusedFile
+	untold    Tally    // forgotten, and OnForget doesn't know
 	unwritten []uint64 // settled, but the disk had no room to say so
 	lanes     []*lane
 	laneOf    map[string]uint16
@@ -147,7 +163,13 @@ type Account struct {
 	Delivered Tally
 	Refused   Tally
 	Pending   Tally
-	Bytes     int64 // that the files take
+	// Forgotten are those of the refused that made way for others, by MaxRefusedBytes.
+	Forgotten Tally
+	// Kept are those of the refused that [Outbox.Refused] still has: all but the forgotten
+	// and the cleared.
+	Kept         Tally
+	Bytes        int64 // that the files take
+	RefusedBytes int64 // of those, the refused batches
 	// CutBytes were found unreadable at the end of the log when it was opened: a
 	// write that a crash cut short, and nobody was told had succeeded. What isn't
 	// plainly that is kept in a file named cut-….
@@ -161,7 +183,8 @@ func (o *Outbox) Account() Account {
 	a := Account{
 		Appended: Tally{Batches: o.next - 1, Visitors: o.visitors},
 		Refused:  o.refused.tally, Pending: o.pending,
-		Bytes: o.bytes + o.refused.size, CutBytes: o.cut,
+		Forgotten: o.refused.forgotten, Kept: o.refused.kept,
+		Bytes: o.bytes + o.refused.size, RefusedBytes: o.refused.size, CutBytes: o.cut,
 	}
 	a.Delivered.Batches = a.Appended.Batches - a.Refused.Batches - a.Pending.Batches
 	a.Delivered.Visitors = a.Appended.Visitors - a.Refused.Visitors - a.Pending.Visitors

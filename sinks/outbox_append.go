@@ -16,8 +16,8 @@ const maxPooled = 1 << 20
 
 // Append brings a batch to the disk, by the outbox's sync policy, and returns the
 // number it got: 1, 2, 3, …. If there is no room it waits or returns [ErrFull],
-// as configured (ErrFull also if it is refused batches that hold the room, since no
-// waiting helps there); a batch that could never have room is [ErrTooLarge], an address
+// as configured (ErrFull also if it is refused batches that hold the room and nothing
+// makes them give way, since no waiting helps there); a batch that could never have room is [ErrTooLarge], an address
 // nothing can be posted to [ErrEndpoint]. Other errors are the disk's (a full one
 // is syscall.ENOSPC); the batch isn't stored then, except that after a failed
 // fsync nobody knows, and the outbox takes nothing more until it is opened anew.
@@ -25,6 +25,7 @@ const maxPooled = 1 << 20
 // Visitors 0 is counted from the body. The batch isn't kept.
 func (o *Outbox) Append(ctx context.Context, b Batch) (seq uint64, err error) {
 	position, seq, err := o.append(ctx, b)
+	o.tellForgotten()
 	if err == nil && position > 0 {
 		err = o.syncTo(position)
 	}
@@ -46,6 +47,7 @@ func (o *Outbox) AppendAll(ctx context.Context, batches []Batch) (n int, err err
 		last = max(last, position)
 		n++
 	}
+	o.tellForgotten()
 	if last > 0 {
 		if unsynced := o.syncTo(last); unsynced != nil {
 			n, err = 0, unsynced
@@ -137,7 +139,12 @@ func (o *Outbox) makeRoom(ctx context.Context, size int64) error {
 		} else if isRenewed {
 			continue
 		}
-		if o.refused.size+size+segmentHeader > o.o.MaxBytes {
+		if keep := o.o.MaxBytes - size - segmentHeader; o.refused.size > keep {
+			if isForgotten, err := o.forget(keep); err != nil {
+				return err
+			} else if isForgotten {
+				continue
+			}
 			return fmt.Errorf("%w: refused batches take %d of %d bytes", ErrFull, o.refused.size, o.o.MaxBytes)
 		}
 		if o.o.WhenFull == Fail {

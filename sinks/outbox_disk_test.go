@@ -27,7 +27,7 @@ func TestOutboxRefusedAndCrashed(t *testing.T) {
 	o.mu.Lock()
 	r, err := o.segments[0].read(o.segments[0].entries[0])
 	require.NoError(t, err)
-	require.NoError(t, o.refused.append(refusedBatchOf(1, &r, &Result{Refused: []Refusal{{Batch: r.batch}}})))
+	require.NoError(t, o.keepRefused(refusedBatchOf(1, &r, &Result{Refused: []Refusal{{Batch: r.batch}}})))
 	o.mu.Unlock()
 	crashed := crash(t, o)
 	o = openTest(t, crashed, OutboxOptions{})

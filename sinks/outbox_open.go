@@ -1,6 +1,7 @@
 package sinks
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -35,6 +36,7 @@ func OpenOutbox(dir string, options OutboxOptions) (*Outbox, error) {
 		}
 		return nil, fmt.Errorf("open outbox %s: %w", dir, err)
 	}
+	o.tellForgotten()
 	return o, nil
 }
 
@@ -73,7 +75,9 @@ func (o *Outbox) open() error {
 		return err
 	}
 	for seq := range o.refused.seqs {
-		o.markSettled(seq)
+		if o.markSettled(seq) {
+			o.unwritten = append(o.unwritten, seq) // a crash came between
+		}
 	}
 	o.refused.seqs = nil
 	for _, s := range o.segments {
@@ -86,12 +90,17 @@ func (o *Outbox) open() error {
 	}
 	// A log without anything to do begins anew, so that the next opening is quick.
 	if len(o.segments) == 0 {
-		return o.addSegment()
+		if err := o.addSegment(); err != nil {
+			return err
+		}
 	}
 	if o.pending.Batches == 0 {
 		if _, err := o.renew(); err != nil && !errors.Is(err, errNoSpace) {
 			return err
 		}
+	}
+	if err := o.boundRefused(0); err != nil && !errors.Is(err, errNoSpace) { // the bound may be new
+		return err
 	}
 	o.reclaim()
 	return nil
@@ -187,7 +196,7 @@ func (o *Outbox) cutTail(s *segment, torn *tornError, length int64) error {
 			return err
 		}
 		copied := filepath.Join(o.dir, fmt.Sprintf("cut-%d-%d", s.first, torn.offset))
-		if err := replaceFile(copied, tail); err != nil {
+		if err := replaceFile(copied, bytes.NewReader(tail)); err != nil {
 			return err
 		}
 	}
@@ -212,12 +221,17 @@ func (s *segment) add(o *Outbox, b *Batch, offset, size int64) error {
 	return nil
 }
 
-// markSettled marks a batch if its segment is still there.
-func (o *Outbox) markSettled(seq uint64) {
+// markSettled marks a batch if its segment is still there. True if it wasn't marked yet.
+func (o *Outbox) markSettled(seq uint64) bool {
 	if len(o.segments) == 0 || seq < o.segments[0].first {
-		return
+		return false
 	}
-	if s := o.segmentOf(seq); seq-s.first < uint64(len(s.entries)) {
-		s.entries[seq-s.first].state = stateSettled
+	s := o.segmentOf(seq)
+	if seq-s.first >= uint64(len(s.entries)) {
+		return false
 	}
+	e := &s.entries[seq-s.first]
+	isNew := e.state != stateSettled
+	e.state = stateSettled
+	return isNew
 }

@@ -36,6 +36,9 @@ type RefusedPart struct {
 	Reason   string      `json:"reason"`
 	Answer   string      `json:"answer,omitempty"` // the beginning of the server's answer
 	Body     RefusedBody `json:"body"`
+	// LeftOut is the size of the body if it isn't there, being larger than
+	// MaxRefusedBytes allows.
+	LeftOut int `json:"left_out,omitempty"`
 }
 
 // RefusedBody is a body exactly as it was posted: in JSON a string, or
@@ -76,17 +79,21 @@ func marshal(v any) ([]byte, error) {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
 }
 
-// cleared is the file's first line after ClearRefused: what was in it before.
+// cleared is the file's first line once something was taken out of it: what that was,
+// and how much of it was forgotten rather than cleared by somebody.
 type cleared struct {
-	Cleared *Tally `json:"cleared"`
+	Cleared   *Tally `json:"cleared"`
+	Forgotten *Tally `json:"forgotten,omitempty"`
 }
 
 // refusedFile is the open file and what is in it.
 type refusedFile struct {
-	file  *os.File
-	size  int64
-	tally Tally // with what was cleared
-	seqs  map[uint64]bool
+	file      *os.File
+	size      int64
+	tally     Tally // with what was cleared or forgotten
+	forgotten Tally
+	kept      Tally // in the file
+	seqs      map[uint64]bool
 }
 
 // openRefused opens the file, or creates it. A last line that isn't complete was
@@ -123,6 +130,9 @@ func (f *refusedFile) count(line []byte) error {
 		var head cleared
 		if json.Unmarshal(line, &head) == nil && head.Cleared != nil {
 			f.tally = *head.Cleared
+			if head.Forgotten != nil {
+				f.forgotten = *head.Forgotten
+			}
 			return nil
 		}
 	}
@@ -132,17 +142,22 @@ func (f *refusedFile) count(line []byte) error {
 	}
 	f.seqs[batch.Seq] = true
 	f.tally.add(batch.Refused)
+	f.kept.add(batch.Refused)
 	return nil
 }
 
-// append brings a batch to the disk.
-func (f *refusedFile) append(batch *RefusedBatch) error {
+func lineOf(batch *RefusedBatch) ([]byte, error) {
 	line, err := marshal(batch)
 	if err != nil {
-		return fmt.Errorf("keep refused batch: %w", err)
+		return nil, fmt.Errorf("keep refused batch: %w", err)
 	}
-	line = append(line, '\n')
-	if _, err = f.file.WriteAt(line, f.size); err == nil {
+	return append(line, '\n'), nil
+}
+
+// append brings a batch to the disk: as a line of its own.
+func (f *refusedFile) append(batch *RefusedBatch, line []byte) error {
+	_, err := f.file.WriteAt(line, f.size)
+	if err == nil {
 		err = f.file.Sync()
 	}
 	if err != nil {
@@ -150,22 +165,16 @@ func (f *refusedFile) append(batch *RefusedBatch) error {
 	}
 	f.size += int64(len(line))
 	f.tally.add(batch.Refused)
+	f.kept.add(batch.Refused)
 	return nil
 }
 
-// Refused reads the batches refused for good, oldest first: those there are when
-// it is called. Safe for concurrent use.
+// Refused reads the batches refused for good that are still kept, oldest first: those
+// there are when the reading begins, whatever is cleared or forgotten meanwhile. Safe for
+// concurrent use.
 func (o *Outbox) Refused() iter.Seq2[RefusedBatch, error] {
-	o.mu.Lock()
-	size, closed := o.refused.size, o.isClosed
-	o.mu.Unlock()
 	return func(yield func(RefusedBatch, error) bool) {
-		if closed {
-			yield(RefusedBatch{}, fmt.Errorf("read refused batches: outbox: %w", ErrClosed))
-			return
-		}
-		// Opened anew: ClearRefused replaces the file.
-		file, err := os.Open(filepath.Join(o.dir, RefusedFile))
+		file, size, err := o.openKept()
 		if err != nil {
 			yield(RefusedBatch{}, fmt.Errorf("read refused batches: %w", err))
 			return
@@ -188,46 +197,25 @@ func (o *Outbox) Refused() iter.Seq2[RefusedBatch, error] {
 	}
 }
 
-// ClearRefused forgets the refused batches, whose place is free then; the account
-// goes on counting them. Whoever wants to keep them copies [RefusedFile] before.
-func (o *Outbox) ClearRefused() error {
+// openKept opens the file anew, since it may be replaced any time.
+func (o *Outbox) openKept() (file *os.File, size int64, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if err := o.usable(); err != nil {
-		return fmt.Errorf("clear refused batches: %w", err)
+	if o.isClosed {
+		return nil, 0, fmt.Errorf("outbox: %w", ErrClosed)
 	}
-	// That they are settled must be on disk before they are gone.
-	if err := o.writeSettled(); err != nil {
-		return err
-	}
-	if err := o.active().file.Sync(); err != nil {
-		return o.breakDown(err)
-	}
-	line, err := marshal(cleared{&o.refused.tally})
-	if err != nil {
-		return fmt.Errorf("clear refused batches: %w", err)
-	}
-	if err := replaceFile(filepath.Join(o.dir, RefusedFile), append(line, '\n')); err != nil {
-		return fmt.Errorf("clear refused batches: %w", err)
-	}
-	fresh, err := openRefused(o.dir)
-	if err != nil {
-		return o.breakDown(err)
-	}
-	old := o.refused
-	o.refused = fresh
-	o.free()
-	return old.file.Close()
+	file, err = os.Open(filepath.Join(o.dir, RefusedFile))
+	return file, o.refused.size, err
 }
 
 // replaceFile puts a file in the place of another, all or nothing.
-func replaceFile(path string, content []byte) error {
+func replaceFile(path string, content io.Reader) error {
 	temporary := path + ".tmp"
 	file, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
-	_, err = file.Write(content)
+	_, err = io.Copy(file, content)
 	if err == nil {
 		err = file.Sync()
 	}

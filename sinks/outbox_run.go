@@ -12,7 +12,9 @@ import (
 // attempt with the default timeout and its quick retries.
 const lastTry = 15 * time.Second
 
-var errTooOld = errors.New("too old")
+// ErrTooOld is the cause of the end of a delivery's context when the batch has reached
+// MaxAge: what isn't delivered then is refused.
+var ErrTooOld = errors.New("too old")
 
 // Run delivers what is in the outbox and what is appended meanwhile, until ctx
 // ends, and returns its cause. It waits for the deliveries it has begun.
@@ -129,7 +131,7 @@ func (o *Outbox) deliver(ctx context.Context, seq uint64, deliver func(context.C
 			until = soonest
 		}
 		var cancel context.CancelFunc
-		attempt, cancel = context.WithDeadlineCause(ctx, until, errTooOld)
+		attempt, cancel = context.WithDeadlineCause(ctx, until, ErrTooOld)
 		defer cancel()
 	}
 	result, err := deliver(attempt, r.batch)
@@ -153,6 +155,7 @@ func (o *Outbox) deliver(ctx context.Context, seq uint64, deliver func(context.C
 	}
 	for {
 		err := o.settle(seq, &r, &result)
+		o.tellForgotten()
 		if err == nil {
 			return nil
 		}
@@ -178,7 +181,7 @@ func (o *Outbox) settle(seq uint64, r *record, result *Result) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if len(result.Refused) > 0 {
-		if err := o.refused.append(refusedBatchOf(seq, r, result)); err != nil {
+		if err := o.keepRefused(refusedBatchOf(seq, r, result)); err != nil {
 			return err
 		}
 	}

@@ -422,6 +422,10 @@ func TestOutboxOptions(t *testing.T) {
 	for _, want := range []string{"sync policy", "interval", "64 KiB", "concurrency", "age"} {
 		require.ErrorContains(t, err, want)
 	}
+	for _, bound := range []int64{-1, minRefusedBytes - 1, minOutboxBytes/2 + 1} {
+		_, err = OpenOutbox(t.TempDir(), OutboxOptions{MaxBytes: minOutboxBytes, MaxRefusedBytes: bound})
+		require.ErrorContains(t, err, "refused", bound)
+	}
 	file := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(file, nil, 0o600))
 	_, err = OpenOutbox(file, OutboxOptions{})
