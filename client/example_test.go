@@ -401,6 +401,6 @@ func ExampleClient_Outbox() {
 	fmt.Println("refused ever:", account.Refused.Visitors, "kept:", account.Kept.Visitors)
 	must(c.Close(ctx))
 	// Output:
-	// refused: status 400
+	// refused: status 400 Bad Request
 	// refused ever: 1 kept: 0
 }
