@@ -184,7 +184,7 @@ func (c *Client) Close(ctx context.Context) error {
 	defer cancel()
 	c.drainODP() // ODP events needn't wait until the others are delivered
 	var faults []error
-	faults = append(faults, c.processor.Close(ctx), c.closeODP(ctx))
+	faults = append(faults, c.processor.Close(ctx), c.closeODP(ctx, hasStarted))
 	c.stopListening()
 	if err := c.life.end(ctx); err != nil {
 		faults = append(faults, fmt.Errorf("close client: background work goes on: %w", err))

@@ -19,7 +19,7 @@
 //
 // Nothing else ever waits for a datafile. Without one a client is not ready: users
 // can be made, [UserContext.Decide] gives a decision with [ErrNotReady], others give
-// nothing and say why. One call uses one datafile throughout; a new one comes into
+// nothing and say why; only ODP events can wait for it, in an outbox. One call uses one datafile throughout; a new one comes into
 // force between calls.
 //
 // # Users and decisions

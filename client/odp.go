@@ -125,11 +125,18 @@ func (c *Client) drainODP() {
 	}
 }
 
+var errNobodyPolls = errors.New("there is no datafile, and nobody has looked for one")
+
 // closeODP delivers what was taken, until ctx ends. What is in an outbox then stays.
-func (c *Client) closeODP(ctx context.Context) error {
+func (c *Client) closeODP(ctx context.Context, hasStarted bool) error {
 	o := &c.odp
 	var faults []error
 	if o.outbox != nil {
+		if !hasStarted && !c.IsReady() { // what waits for the datafile would wait in vain
+			ended, cancel := context.WithCancelCause(ctx)
+			cancel(errNobodyPolls)
+			ctx = ended
+		}
 		if err := o.outbox.wait(ctx); err != nil {
 			c.log.Warn("ODP events stay in the outbox", slog.Uint64("events", o.outbox.Account().Pending.Visitors), slog.Any("error", err))
 		}

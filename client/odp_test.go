@@ -337,6 +337,15 @@ func TestODPEventsBeforeReadiness(t *testing.T) {
 	require.EqualValues(t, 1, c.odp.outbox.Account().Refused.Batches)
 	require.Len(t, received(t, em), 2)
 
+	// Nobody waits for a datafile that nobody looks for.
+	c = fresh(errs)
+	require.NoError(t, c.SendODPEvent(t.Context(), odpEvent("kept")))
+	began, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	require.NoError(t, c.Close(began))
+	require.NoError(t, began.Err())
+	require.EqualValues(t, 1, c.odp.outbox.Account().Pending.Batches)
+
 	off, err := New(WithSDKKey("k"), WithoutODP(), WithOutbox(t.TempDir(), OutboxOptions{}))
 	require.NoError(t, err)
 	require.ErrorIs(t, off.SendODPEvent(t.Context(), odpEvent("a")), ErrNotReady)
