@@ -232,7 +232,7 @@ func TestFailureIsShared(t *testing.T) {
 		}
 		all.Wait()
 		assert.Equal(t, time.Second, time.Since(began))
-		assert.Equal(t, Stats{Calls: 5, Failures: 5, Requests: 1}, b.Stats())
+		assert.Equal(t, Stats{Calls: 5, Failures: 5, BadStatus: 5, Requests: 1}, b.Stats())
 	})
 }
 
@@ -265,4 +265,31 @@ func TestPanicOfTheLeader(t *testing.T) {
 	}, variation("50012"))
 	assert.Panics(t, func() { p.decide("u1", gold) })
 	assert.Equal(t, "mine", p.gets("reco_b", "u1", gold))
+}
+
+// With a context that has ended the cache answers, or nobody; options take effect.
+func TestEndedContextHasTheCache(t *testing.T) {
+	p := start(t, nil, variation("50012"))
+	uuid := p.gets("reco_b", "u1", gold)
+	ctx, end := context.WithCancel(t.Context())
+	end()
+	d, again := p.decideWith(ctx, "u1", gold)
+	assert.Equal(t, decision.NoError, d.Err())
+	assert.Equal(t, uuid, again)
+	d, _ = p.decideWith(ctx, "u2", gold)
+	assert.Equal(t, decision.CMABFetchFailed, d.Err())
+	d, _ = p.decideWith(ctx, "u1", gold, decision.InvalidateUserCMABCache)
+	assert.Equal(t, decision.CMABFetchFailed, d.Err())
+	d, _ = p.decideWith(ctx, "u1", gold)
+	assert.Equal(t, decision.CMABFetchFailed, d.Err())
+	assert.Equal(t, Stats{Calls: 5, Hits: 1, Fetched: 1, Failures: 3, Ended: 3, Requests: 1}, p.Stats())
+}
+
+func TestClassesOfFailures(t *testing.T) {
+	p := start(t, func(c *Config) { c.MaxRetries = 0 }, reply{status: 404}, reply{body: "{}"}, reply{isCut: true})
+	for range 3 {
+		d, _ := p.decide("u1", gold)
+		assert.Equal(t, decision.CMABFetchFailed, d.Err())
+	}
+	assert.Equal(t, Stats{Calls: 3, Failures: 3, BadStatus: 1, BadReply: 1, Network: 1, Requests: 3}, p.Stats())
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -45,7 +44,10 @@ func New(c Config) (*Predictor, error) {
 		client = *c.Client // a copy: the original goes on following redirects
 	} else {
 		client.Transport = &http.Transport{
-			Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true, MaxIdleConnsPerHost: 64, IdleConnTimeout: time.Minute,
+			Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true, IdleConnTimeout: time.Minute,
+			// A service without HTTP/2 takes one connection for each request under way, and
+			// those beyond this number would be made anew for every batch of a stream.
+			MaxIdleConnsPerHost: 256,
 		}
 		p.isOwnClient = true
 	}
@@ -64,7 +66,8 @@ func (p *Predictor) Close() {
 
 // Predict returns the variation of q's rule for q's user, from the cache if it
 // may, and the uuid of the request it comes from. An id may be one the rule
-// doesn't have; that is the service's answer, and isn't cached.
+// doesn't have; that is the service's answer, and isn't cached. With a ctx that has
+// ended already the cache alone answers, and is reset or invalidated as q says.
 //
 // The error wraps [ErrBudget], [ErrInvalidReply], a [*StatusError], what the
 // network said, or why ctx ended. Source: cmab.md sections 3 to 6.
@@ -81,6 +84,7 @@ func (p *Predictor) Predict(ctx context.Context, q *decision.PredictionQuery) (d
 			return e, nil
 		}
 	}
+	caller := ctx
 	if p.config.Budget > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, p.config.Budget, ErrBudget)
@@ -88,10 +92,7 @@ func (p *Predictor) Predict(ctx context.Context, q *decision.PredictionQuery) (d
 	}
 	answer, how, err := c.predict(ctx)
 	if err != nil {
-		p.counters.failures.Add(1)
-		if errors.Is(err, ErrBudget) {
-			p.counters.budget.Add(1)
-		}
+		p.counters.failed(err, caller.Err() != nil)
 		return decision.Prediction{}, err
 	}
 	how.Add(1)

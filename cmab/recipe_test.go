@@ -122,7 +122,7 @@ func TestRow9Failure(t *testing.T) {
 	p.service.then(variation("50012"))
 	p.gets("reco_b", "u1", gold)
 	p.posted(3) // the failure was not cached
-	assert.Equal(t, Stats{Calls: 2, Fetched: 1, Failures: 1, Requests: 3, Retries: 1}, p.Stats())
+	assert.Equal(t, Stats{Calls: 2, Fetched: 1, Failures: 1, BadStatus: 1, Requests: 3, Retries: 1}, p.Stats())
 }
 
 func TestRow10UnknownVariation(t *testing.T) {

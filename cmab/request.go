@@ -42,6 +42,9 @@ func (a *attributes) appendBody(dst []byte, q *decision.PredictionQuery, uuid st
 // fetch asks the service, again if that can help and ctx leaves the time. All
 // attempts send the same bytes. Source: cmab.md CM-8, CM-P6.
 func (p *Predictor) fetch(ctx context.Context, q *decision.PredictionQuery, a *attributes) (decision.Prediction, error) {
+	if ctx.Err() != nil {
+		return decision.Prediction{}, fmt.Errorf("fetch prediction for rule %s: %w", q.RuleID, endOf(ctx))
+	}
 	uuid := p.config.NewUUID(ctx, q)
 	// A body of its own: the transport may still be reading it when the answer is there.
 	body := a.appendBody(nil, q, uuid)

@@ -1,6 +1,10 @@
 package decision
 
-import "context"
+import (
+	"context"
+	"slices"
+	"strings"
+)
 
 // An Env holds what decisions may consult outside the project. Every member may
 // be nil; a nil *Env has none. Its members must be safe for concurrent use.
@@ -45,6 +49,19 @@ type PredictionQuery struct {
 // names another is not worth keeping. Source: cmab.md CM-P1.
 func (q *PredictionQuery) HasVariation(id string) bool {
 	return q.p.variationByID(&q.p.rules[q.rule], id) != none
+}
+
+// Clone returns a query that outlives the call: its strings are copies, except for
+// those of the datafile. For a Predictor that asks later.
+func (q *PredictionQuery) Clone() PredictionQuery {
+	out := *q
+	out.UserID = strings.Clone(q.UserID)
+	out.Attributes = slices.Clone(q.Attributes)
+	for i := range out.Attributes {
+		v := &out.Attributes[i].Value
+		v.text = strings.Clone(v.text)
+	}
+	return out
 }
 
 // A PredictionAttribute is a user's attribute under its datafile id.

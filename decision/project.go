@@ -201,6 +201,18 @@ func (p *Project) HasFlag(key string) bool {
 	return p.flagByKey.find(key) != none
 }
 
+// BanditFlags returns the keys of the flags of which an experiment rule may ask a
+// [Predictor], in datafile order; nil if there is none. The caller owns the slice.
+func (p *Project) BanditFlags() []string {
+	var keys []string
+	for i := range p.flags {
+		if p.flags[i].hasBandit {
+			keys = append(keys, p.flags[i].key)
+		}
+	}
+	return keys
+}
+
 // NumFragments bounds [Decision.Fragment].
 func (p *Project) NumFragments() int { return len(p.eventFragments) }
 

@@ -53,15 +53,19 @@ func (h *Assign) newWorker() *worker {
 	if cfg.Dedup != nil {
 		w.exposures = cfg.Dedup.NewBatch()
 	}
+	env := decision.Env{}
+	if cfg.Env != nil {
+		env = *cfg.Env
+	}
 	if cfg.Profiles != nil {
 		w.profiles = cfg.Profiles.newBatch()
-		env := decision.Env{}
-		if cfg.Env != nil {
-			env = *cfg.Env
-		}
 		env.Profiles = w.profiles
-		w.settings.Env = &env
 	}
+	if env.Predictor != nil {
+		w.foresight = newForesight(env.Predictor, cfg.PredictionConcurrency, cfg.PredictionBudget)
+		env.Predictor = w.foresight
+	}
+	w.settings.Env = &env
 	w.renew()
 	return w
 }
@@ -157,6 +161,7 @@ type worker struct {
 	odp       *ODPBatcher    // nil: ODP events are left out
 	exposures *DedupBatch    // nil: every impression is sent
 	profiles  *batchProfiles // nil: none
+	foresight *foresight     // nil: every prediction fails
 
 	decoder  schemas.Decoder
 	activity schemas.Activity
@@ -193,6 +198,9 @@ func (w *worker) run(ctx context.Context, p place, batch *Batch, condemned fate)
 	}
 	if condemned.code == "" {
 		if err := w.enrich(ctx, batch); err != nil {
+			return err
+		}
+		if err := w.foresee(ctx, batch, snapshot); err != nil {
 			return err
 		}
 	}
@@ -309,6 +317,9 @@ func (w *worker) assign(ctx context.Context, r *Record, index int) (ok bool) {
 		w.fates[index] = refused
 		return true
 	}
+	if w.foresight != nil {
+		w.foresight.record = index
+	}
 	a := w.assigner
 	source := w.place.source(r)
 	a.Assign(ctx, &w.activity, &source, recordTime(r))
@@ -332,6 +343,10 @@ func (w *worker) assign(ctx context.Context, r *Record, index int) (ok bool) {
 // logPanic says where and how, but not with what: a panic's own text may quote the
 // record, except for the runtime's.
 func logPanic(logger *slog.Logger, cause any, p *place, r *Record) {
+	stack := debug.Stack()
+	if relayed, ok := cause.(*relayedPanic); ok {
+		cause, stack = relayed.cause, relayed.stack
+	}
 	what := fmt.Sprintf("%T", cause)
 	if err, ok := cause.(error); ok {
 		var fault runtime.Error
@@ -341,5 +356,5 @@ func logPanic(logger *slog.Logger, cause any, p *place, r *Record) {
 	}
 	logger.Error("BUG: working on a record, or a batch from it on, panicked; what causes it becomes a dead letter", slog.String("panic", what),
 		slog.String("topic", p.topic), slog.Int("partition", int(p.partition)), slog.Int64("offset", r.Offset),
-		slog.String("stack", string(debug.Stack())))
+		slog.String("stack", string(stack)))
 }

@@ -47,12 +47,13 @@ func ParseLayout(name string) (Layout, error) {
 // for everybody. It is safe for concurrent use.
 type Snapshot struct {
 	Project   *decision.Project
+	bandits   []string                 // keys of the flags that may ask a predictor
 	fragments []atomic.Pointer[[]byte] // by Decision.Fragment
 }
 
 // NewSnapshot prepares a project for assigners.
 func NewSnapshot(p *decision.Project) *Snapshot {
-	return &Snapshot{Project: p, fragments: make([]atomic.Pointer[[]byte], p.NumFragments())}
+	return &Snapshot{Project: p, bandits: p.BanditFlags(), fragments: make([]atomic.Pointer[[]byte], p.NumFragments())}
 }
 
 // An Assigner decides activities and renders what comes of them: decision
@@ -68,6 +69,7 @@ type Assigner struct {
 	snapshot    *Snapshot
 	user        decision.User
 	decisions   []decision.Decision
+	rehearsed   []string // scratch: flags
 	record      schemas.DecisionRecord
 	ids         schemas.IDs
 	reasons     []schemas.Reason
@@ -89,37 +91,12 @@ func (a *Assigner) Use(s *Snapshot) { a.snapshot = s }
 // Source: decide.md section 2, design of the decision record.
 func (a *Assigner) Assign(ctx context.Context, act *schemas.Activity, source *schemas.Source, now int64) {
 	p := a.snapshot.Project
-	a.activity = act
-	u := &a.user
-	u.Reset(p, act.UserID)
-	for i := range act.Attributes {
-		u.SetAttribute(act.Attributes[i].Key, ValueOf(&act.Attributes[i].Value))
-	}
-	if act.HasSegments {
-		u.SetSegments(act.Segments)
-	}
-	for i := range act.Forced {
-		f := &act.Forced[i]
-		u.SetForcedDecision(f.FlagKey, f.RuleKey, f.VariationKey)
-	}
-	options := a.settings.Options
-	for _, name := range act.Options {
-		option, _ := decision.ParseOption(name) // DC-10: unknown names have no effect
-		options |= option
-	}
-
-	a.ids.Start(a.settings.Stream, source, act.ID, act.HasID)
-	if a.settings.Env != nil && a.settings.Env.Predictor != nil {
-		ctx = withPredictionIDs(ctx, &a.ids)
-	}
-	keys, all := a.settings.Decide, a.settings.DecideAll
-	if act.HasDecide {
-		keys, all = act.Decide, act.DecideAll
-	}
-	if all {
-		a.decisions = p.DecideAll(ctx, a.decisions[:0], u, options, a.settings.Env)
+	options := a.begin(act, source)
+	ctx = a.named(ctx)
+	if keys, all := a.wanted(act); all {
+		a.decisions = p.DecideAll(ctx, a.decisions[:0], &a.user, options, a.settings.Env)
 	} else {
-		a.decisions = p.DecideKeys(ctx, a.decisions[:0], u, keys, options, a.settings.Env)
+		a.decisions = p.DecideKeys(ctx, a.decisions[:0], &a.user, keys, options, a.settings.Env)
 	}
 
 	r := &a.record
@@ -144,6 +121,68 @@ func (a *Assigner) Assign(ctx context.Context, act *schemas.Activity, source *sc
 			a.fill(&r.Decisions[len(r.Decisions)-1], d)
 		}
 	}
+}
+
+// rehearse decides, of what Assign would, the flags that may ask the predictor. Beside
+// what that and the profiles are asked, nothing comes of it.
+func (a *Assigner) rehearse(ctx context.Context, act *schemas.Activity, source *schemas.Source) {
+	bandits := a.snapshot.bandits
+	if keys, all := a.wanted(act); !all {
+		a.rehearsed = a.rehearsed[:0]
+		for _, key := range keys {
+			if slices.Contains(bandits, key) {
+				a.rehearsed = append(a.rehearsed, key)
+			}
+		}
+		bandits = a.rehearsed
+	}
+	if len(bandits) == 0 {
+		return
+	}
+	options := a.begin(act, source)
+	a.decisions = a.snapshot.Project.DecideKeys(a.named(ctx), a.decisions[:0], &a.user, bandits, options, a.settings.Env)
+	clear(a.rehearsed) // they lie in the decoder's buffers
+}
+
+// begin makes an activity the one that is decided, and returns its options.
+func (a *Assigner) begin(act *schemas.Activity, source *schemas.Source) decision.Options {
+	p := a.snapshot.Project
+	a.activity = act
+	u := &a.user
+	u.Reset(p, act.UserID)
+	for i := range act.Attributes {
+		u.SetAttribute(act.Attributes[i].Key, ValueOf(&act.Attributes[i].Value))
+	}
+	if act.HasSegments {
+		u.SetSegments(act.Segments)
+	}
+	for i := range act.Forced {
+		f := &act.Forced[i]
+		u.SetForcedDecision(f.FlagKey, f.RuleKey, f.VariationKey)
+	}
+	options := a.settings.Options
+	for _, name := range act.Options {
+		option, _ := decision.ParseOption(name) // DC-10: unknown names have no effect
+		options |= option
+	}
+	a.ids.Start(a.settings.Stream, source, act.ID, act.HasID)
+	return options
+}
+
+// named tells the predictor which activity asks, if there may be a question.
+func (a *Assigner) named(ctx context.Context) context.Context {
+	if len(a.snapshot.bandits) == 0 || a.settings.Env == nil || a.settings.Env.Predictor == nil {
+		return ctx
+	}
+	return withPredictionIDs(ctx, &a.ids)
+}
+
+// wanted are the flags that an activity is decided for.
+func (a *Assigner) wanted(act *schemas.Activity) (keys []string, all bool) {
+	if act.HasDecide {
+		return act.Decide, act.DecideAll
+	}
+	return a.settings.Decide, a.settings.DecideAll
 }
 
 // fill makes the record's form of a decision. The fields are left out where the

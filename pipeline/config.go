@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"sortition/schemas"
 )
@@ -33,6 +34,12 @@ type Config struct {
 	// Segments finds out the audience segments of users whose activities don't name
 	// them; nil: they are not known.
 	Segments Segmenter
+	// PredictionConcurrency bounds the predictions that a batch asks Env.Predictor for
+	// side by side. Default 64; from 1 to 10,000.
+	PredictionConcurrency int
+	// PredictionBudget is about how long a batch waits for predictions that fail, all of
+	// them together: the predictor's own limit for one (CM-P7). 0: as long as they take.
+	PredictionBudget time.Duration
 	// Profiles keeps users in their variations; nil: nobody is kept. (Not Env.Profiles,
 	// which costs a round trip for each activity.)
 	Profiles *Profiles
@@ -42,9 +49,15 @@ type Config struct {
 	ODP ODPEncoder
 }
 
+// DefaultPredictionConcurrency is how many predictions a batch asks for side by side.
+const DefaultPredictionConcurrency = 64
+
 func (c *Config) setDefaults() {
 	if c.EventVisitors == 0 {
 		c.EventVisitors = DefaultBatchVisitors
+	}
+	if c.PredictionConcurrency == 0 {
+		c.PredictionConcurrency = DefaultPredictionConcurrency
 	}
 	if c.EventBytes == 0 {
 		c.EventBytes = 1_000_000
@@ -76,6 +89,8 @@ func (c Config) Validate() error {
 	}
 	fault(c.EventVisitors < 1 || c.EventVisitors > 1000, "EventVisitors %d is outside 1 to 1,000", c.EventVisitors)
 	fault(c.EventBytes < 1000 || c.EventBytes > DefaultBatchBytes, "EventBytes %d is outside 1,000 to 1,048,576", c.EventBytes)
+	fault(c.PredictionConcurrency < 1 || c.PredictionConcurrency > 10_000, "PredictionConcurrency %d is outside 1 to 10,000", c.PredictionConcurrency)
+	fault(c.PredictionBudget < 0, "PredictionBudget is negative")
 	fault(c.Topics.ODPEvents != "" && c.ODP == nil, "ODP is required with Topics.ODPEvents")
 	fault(c.Env != nil && c.Env.Profiles != nil && c.Profiles != nil, "Profiles and Env.Profiles are both given")
 	return errors.Join(faults...)

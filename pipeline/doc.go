@@ -8,9 +8,9 @@
 //
 // [Assign] decodes, enriches, decides and renders:
 //
-//	decode ─▶ segments, profiles ─▶ decide ─▶ render ─▶ store ─▶ keep profiles ─▶ ack
-//	   │           │                   │                  │
-//	   └─ rejected, refused, panicked, refused by a topic ┘
+//	decode ─▶ segments, profiles, predictions ─▶ decide ─▶ render ─▶ store ─▶ keep profiles ─▶ ack
+//	   │                 │                          │                  │
+//	   └──── rejected, refused, panicked, refused by a topic ──────────┘
 //	      : dead letter
 //
 // [Deliver] takes finished bodies to where they belong and acks when each is accepted,
@@ -73,8 +73,9 @@
 //
 // Assigning: config.go, assign.go (one micro-batch, from decoding to storing), decode.go,
 // enrich.go (segments and profiles of a batch), profiles.go, assigner.go (decide and
-// render, shared with files), prediction.go (ids of predictions), events.go (event
-// batches), dedup.go (repeated impressions), odpevents.go (ODP event batches), emit.go
+// render, shared with files), prediction.go (ids of predictions), foresee.go
+// (predictions of a batch), patience.go (how long it waits for those that fail),
+// events.go (event batches), dedup.go (repeated impressions), odpevents.go (ODP event batches), emit.go
 // (outputs and where they came from), refuse.go (what happens to refused outputs),
 // spare.go (workers between batches), stats.go.
 //

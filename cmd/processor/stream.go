@@ -230,7 +230,7 @@ func (s *stream) openServices() error {
 	}
 	if p.predictions != nil {
 		config := *p.predictions
-		config.NewUUID = pipeline.PredictionID
+		config.NewUUID, p.assign.PredictionBudget = pipeline.PredictionID, config.Budget
 		predictor, err := cmab.New(config)
 		f.add(err)
 		if err == nil {

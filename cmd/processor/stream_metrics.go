@@ -155,8 +155,16 @@ func (c streamCollector) collectServices(g gatherer) {
 		s := c.predictor.Stats()
 		g.count("prediction_calls_total", "Predictions asked for.", s.Calls)
 		g.count("prediction_hits_total", "Predictions answered by the cache.", s.Hits)
+		g.count("prediction_shared_total", "Predictions answered by another partition's request for the same.", s.Shared)
 		g.count("prediction_requests_total", "Requests made for predictions.", s.Requests)
-		g.count("prediction_failures_total", "Predictions that couldn't be had.", s.Failures)
+		g.count("prediction_retries_total", "Of those, repetitions.", s.Retries)
+		for _, f := range []struct {
+			class string
+			n     uint64
+		}{{"budget", s.Budget}, {"status", s.BadStatus}, {"reply", s.BadReply}, {"network", s.Network}, {"given_up", s.Ended}} {
+			g.count("prediction_failures_total", "Predictions that couldn't be had; given_up: not asked for any more, because others of their batch had failed.", f.n, "class", f.class)
+		}
+		g.count("prediction_unknown_total", "Predictions of a variation that the rule doesn't have.", s.Unknown)
 	}
 	if c.eventEndpoint != nil {
 		s := c.eventEndpoint.poster.Stats()

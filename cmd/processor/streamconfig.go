@@ -76,7 +76,7 @@ func defaultStreamConfig() *streamConfig {
 			CacheSize: 100_000, CacheTimeout: duration(segments.CacheTimeout), MaxInFlight: segments.MaxInFlight,
 		},
 		Profiles:    profilesConfig{Store: "none", Size: 100_000, OnError: "hold"},
-		Predictions: predictionsConfig{Endpoint: bandits.Endpoint, Budget: duration(bandits.Budget), CacheSize: bandits.CacheSize, CacheTTL: duration(bandits.CacheTTL)},
+		Predictions: predictionsConfig{Endpoint: bandits.Endpoint, Budget: duration(bandits.Budget), Concurrency: pipeline.DefaultPredictionConcurrency, CacheSize: bandits.CacheSize, CacheTTL: duration(bandits.CacheTTL)},
 		Decide:      keysOrAll{all: true},
 		Layout:      "nested",
 		Events: eventsConfig{

@@ -40,11 +40,13 @@ type profilesConfig struct {
 }
 
 type predictionsConfig struct {
-	Fetch     bool     `yaml:"fetch"`
-	Endpoint  string   `yaml:"endpoint"`
-	Budget    duration `yaml:"budget"`
-	CacheSize int      `yaml:"cache_size"`
-	CacheTTL  duration `yaml:"cache_ttl"`
+	Fetch    bool     `yaml:"fetch"`
+	Endpoint string   `yaml:"endpoint"`
+	Budget   duration `yaml:"budget"`
+	// Concurrency bounds the predictions that a micro-batch asks for side by side.
+	Concurrency int      `yaml:"concurrency"`
+	CacheSize   int      `yaml:"cache_size"`
+	CacheTTL    duration `yaml:"cache_ttl"`
 }
 
 type redisConfig struct {
@@ -112,7 +114,8 @@ func (c *streamConfig) serviceParts(parts *streamParts) error {
 		if err := config.Validate(); err != nil {
 			f.add(fmt.Errorf("predictions: %w", err))
 		}
-		parts.predictions = &config
+		f.when(p.Concurrency < 1 || p.Concurrency > 10_000, "predictions.concurrency must be from 1 to 10000")
+		parts.predictions, parts.assign.PredictionConcurrency = &config, p.Concurrency
 	}
 	f.add(c.redisParts(parts))
 	return errors.Join(f...)
