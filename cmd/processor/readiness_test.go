@@ -127,13 +127,6 @@ func TestReadyWhileBrokersAnswer(t *testing.T) {
 	require.NoError(t, err)
 	defer s.close()
 	s.legs[0].watch.patience = 3 * time.Second // longer than a long poll; less than anybody wants to wait here
-	ctx, stop := context.WithCancel(t.Context())
-	ended := make(chan error, 1) // capacity 1: written once
-	go func() { ended <- s.run(ctx) }()
-	defer func() {
-		stop()
-		require.NoError(t, <-ended)
-	}()
 	get := func() (code int, r readiness) {
 		answer := httptest.NewRecorder()
 		s.httpHandler().ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/readyz", nil))
@@ -143,6 +136,13 @@ func TestReadyWhileBrokersAnswer(t *testing.T) {
 	code, r := get()
 	require.Equal(t, http.StatusServiceUnavailable, code)
 	require.NotEmpty(t, r.Waits)
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1) // capacity 1: written once
+	go func() { ended <- s.run(ctx) }()
+	defer func() {
+		stop()
+		require.NoError(t, <-ended)
+	}()
 	require.Eventually(t, func() bool { code, _ := get(); return code == http.StatusOK }, patience, 10*time.Millisecond)
 	began := time.Now()
 	require.Eventually(t, func() bool {
