@@ -161,6 +161,9 @@ func TestCheckConnect(t *testing.T) {
 // Each thing is broken in turn; it is named with what to do, and the others are well.
 func TestCheckConnectNamesWhatIsBroken(t *testing.T) {
 	r := newConnectRig(t)
+	// Of these all is waited for, and a machine with other work needs a while to read the
+	// system's certificates.
+	const slow = 3 * time.Second
 	other := quietTLS()
 	defer other.Close()
 	for _, c := range []struct {
@@ -176,14 +179,14 @@ func TestCheckConnectNamesWhatIsBroken(t *testing.T) {
 			name: "a bootstrap broker", replaced: []string{"brokers", fmt.Sprintf(`brokers: ["%s", "127.0.0.1:1"]`, r.broker)},
 			broken: "broker 127.0.0.1:1", result: "refused", advice: "nothing listens",
 		},
-		{name: "no TLS", replaced: []string{"tls", ""}, broken: "broker topic group", advice: "it may want TLS", timeout: time.Second},
-		{name: "authority", replaced: []string{"tls", "tls: {}"}, broken: "broker topic group", result: "unknown authority", advice: "authority isn't trusted", timeout: time.Second},
-		{name: "server name", replaced: []string{"tls", fmt.Sprintf("tls: {ca_file: %s, server_name: kafka.test}", r.caFile)}, broken: "broker topic group", advice: "another name", timeout: time.Second},
+		{name: "no TLS", replaced: []string{"tls", ""}, broken: "broker topic group", advice: "it may want TLS", timeout: slow},
+		{name: "authority", replaced: []string{"tls", "tls: {}"}, broken: "broker topic group", result: "unknown authority", advice: "authority isn't trusted", timeout: slow},
+		{name: "server name", replaced: []string{"tls", fmt.Sprintf("tls: {ca_file: %s, server_name: kafka.test}", r.caFile)}, broken: "broker topic group", advice: "another name", timeout: slow},
 		{
 			name: "password", replaced: []string{"sasl", "sasl: {mechanism: PLAIN, username: me, password: no-" + connectPassword + "}"},
-			broken: "broker topic group", advice: "credentials are refused", timeout: time.Second,
+			broken: "broker topic group", advice: "credentials are refused", timeout: slow,
 		},
-		{name: "mechanism", replaced: []string{"sasl", "sasl: {mechanism: SCRAM-SHA-512, username: nobody, password: " + connectPassword + "}"}, broken: "broker topic group", timeout: time.Second},
+		{name: "mechanism", replaced: []string{"sasl", "sasl: {mechanism: SCRAM-SHA-512, username: nobody, password: " + connectPassword + "}"}, broken: "broker topic group", timeout: slow},
 		{name: "topic", replaced: []string{"topics", "{decisions: elsewhere}"}, broken: "topic elsewhere", result: "does not exist", advice: "create the topic"},
 		{name: "datafile's key", replaced: []string{"key", "wrong"}, broken: "datafile ODP", advice: "datafile.sdk_key"},
 		{name: "datafile's token", replaced: []string{"token", "wrong"}, broken: "datafile ODP", advice: "access_token"},
