@@ -161,8 +161,8 @@ func TestCheckConnect(t *testing.T) {
 // Each thing is broken in turn; it is named with what to do, and the others are well.
 func TestCheckConnectNamesWhatIsBroken(t *testing.T) {
 	r := newConnectRig(t)
-	// Of these all is waited for, and a machine with other work needs a while to read the
-	// system's certificates.
+	// Some of these end with it; others need a while on a machine with other work, to read
+	// the system's certificates.
 	const slow = 3 * time.Second
 	other := quietTLS()
 	defer other.Close()
