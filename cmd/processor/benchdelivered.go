@@ -15,6 +15,7 @@ import (
 type deliveredTurn struct {
 	*streamTurn
 	filled []string // topics, as close returns them
+	unused string   // the topic of events that is made for every stream
 	server *http.Server
 	events float64 // of an activity
 }
@@ -44,6 +45,7 @@ func (b *bench) openDelivered(ctx context.Context, flags int, ends []int64) (t *
 	})}
 	go t.server.Serve(listener) //nolint:errcheck // it ends when it is closed
 	t.streamTurn, err = b.openStream(ctx, flags, true, func(p *streamParts) {
+		t.unused = p.topics.Events
 		p.handlers, p.topics.Events = []string{pipeline.DeliverEvents}, from.topics.Events
 		p.deliverEvents.endpoint = "http://" + listener.Addr().String()
 	})
@@ -63,7 +65,7 @@ func (t *deliveredTurn) progress() int {
 func (t *deliveredTurn) rejected() uint64 { return t.deliverEvents.Stats().Refused }
 
 func (t *deliveredTurn) close() []string {
-	topics := t.streamTurn.close()
+	t.stream.close()
 	_ = t.server.Close() // nobody waits for an answer
-	return append(t.filled, topics...)
+	return append(t.filled, t.topics.Decisions, t.unused, t.topics.DeadLetters)
 }
