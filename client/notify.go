@@ -24,14 +24,13 @@ const (
 )
 
 // Notifications are the listeners of one client or of several: the SDKs' notification
-// centre. Use [NewNotifications], or
-// [Client.Notifications]. Safe for concurrent use.
+// centre. Use [NewNotifications], or [Client.Notifications]. Safe for concurrent use.
 //
 // Listeners are called one after the other in the order they were added, on the
 // goroutine of the call that they are told of: a decision waits for its listeners.
-// A panic of one is logged and goes to the error handler, those of the client that
-// told of it; the others are called all the same. A listener may add and remove listeners, which counts from the next
-// notification on. It must not close the client.
+// A panic of one is logged and goes to the error handler, both of the client that told of
+// it; the others are called all the same. A listener may add and remove listeners, which
+// counts from the next notification on. It must not close the client.
 // Source: legacy-api.md LG-22, LG-23, pages.md I-9.
 type Notifications struct {
 	changing sync.Mutex // held by whoever replaces lists

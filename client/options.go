@@ -174,8 +174,8 @@ func WithClientInfo(name, version string) Option {
 }
 
 // WithTransport sets what all HTTP requests go through: datafiles, events,
-// predictions, segments and ODP events. Default: pools of kept-alive connections of the client's own. Its
-// idle connections are the caller's to close.
+// predictions, segments and ODP events. Default: pools of kept-alive connections of the
+// client's own. Its idle connections are the caller's to close.
 func WithTransport(transport http.RoundTripper) Option {
 	return func(s *settings) { s.transport = transport }
 }

@@ -218,7 +218,8 @@ func (q *durableQueue) abandon() error {
 }
 
 // Close brings everything to the disk and waits until it is delivered, can't be any
-// more, or ctx ends. What then is pending stays for the next one to open the folder, and is no error.
+// more, or ctx ends. What then is pending stays for the next one to open the folder, and
+// is no error.
 func (q *durableQueue) Close(ctx context.Context) error {
 	defer q.courier.close()
 	var faults []error

@@ -97,8 +97,9 @@ type Queue interface {
 // queue until host and key are known; if the datafile then names none, they are refused.
 // Whether there will ever be a datafile nobody can promise. Source: pages.md O-10.
 //
-// Without a Queue, events from before the first Update are not taken, at most Attempts requests are made for it, and it is lost with
-// the process; but never silently while that runs.
+// Without a Queue, events from before the first Update are not taken. For the others at
+// most Attempts requests are made, and they are lost with the process; but never silently
+// while that runs.
 type Events struct {
 	cfg   EventsConfig
 	log   *slog.Logger

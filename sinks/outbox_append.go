@@ -17,8 +17,8 @@ const maxPooled = 1 << 20
 // Append brings a batch to the disk, by the outbox's sync policy, and returns the
 // number it got: 1, 2, 3, …. If there is no room it waits or returns [ErrFull],
 // as configured (ErrFull also if it is refused batches that hold the room and nothing
-// makes them give way, since no waiting helps there); a batch that could never have room is [ErrTooLarge], an address
-// nothing can be posted to [ErrEndpoint]. Other errors are the disk's (a full one
+// makes them give way, since no waiting helps there); a batch that could never have room
+// is [ErrTooLarge], an address nothing can be posted to [ErrEndpoint]. Other errors are the disk's (a full one
 // is syscall.ENOSPC); the batch isn't stored then, except that after a failed
 // fsync nobody knows, and the outbox takes nothing more until it is opened anew.
 //

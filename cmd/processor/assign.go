@@ -219,9 +219,9 @@ func (c *assignCmd) plan(start time.Time) (*assignPlan, error) {
 			p.warnings = append(p.warnings, fmt.Sprintf("the datafile has no flag %q (--decide)", key))
 		}
 	}
-	if bandits := banditsOf(p.project); len(bandits) > 0 {
+	if bandits := p.project.BanditFlags(); len(bandits) > 0 {
 		p.warnings = append(p.warnings, fmt.Sprintf("%s (%s), and assign doesn't ask for predictions: their decisions are errors",
-			count(int64(len(bandits)), "rule is a contextual bandit", "rules are contextual bandits"), shortList(bandits)))
+			count(int64(len(bandits)), "flag has a contextual bandit", "flags have contextual bandits"), shortList(bandits)))
 	}
 	return p, nil
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"sync"
 
 	"sortition/pipeline"
 )
@@ -17,6 +18,7 @@ type deliveredTurn struct {
 	filled []string // topics, as close returns them
 	unused string   // the topic of events that is made for every stream
 	server *http.Server
+	served sync.WaitGroup
 	events float64 // of an activity
 }
 
@@ -43,14 +45,16 @@ func (b *bench) openDelivered(ctx context.Context, flags int, ends []int64) (t *
 		_, _ = io.Copy(io.Discard, r.Body)
 		w.WriteHeader(http.StatusNoContent)
 	})}
-	go t.server.Serve(listener) //nolint:errcheck // it ends when it is closed
+	t.served.Go(func() { _ = t.server.Serve(listener) }) // it ends when it is closed
 	t.streamTurn, err = b.openStream(ctx, flags, true, func(p *streamParts) {
 		t.unused = p.topics.Events
 		p.handlers, p.topics.Events = []string{pipeline.DeliverEvents}, from.topics.Events
 		p.deliverEvents.endpoint = "http://" + listener.Addr().String()
 	})
 	if err != nil {
-		return nil, errors.Join(err, t.server.Close())
+		err = errors.Join(err, t.server.Close())
+		t.served.Wait()
+		return nil, err
 	}
 	b.broker.groups[t.parts.groupOf(pipeline.DeliverEvents)] = true
 	return t, nil
@@ -67,5 +71,6 @@ func (t *deliveredTurn) rejected() uint64 { return t.deliverEvents.Stats().Refus
 func (t *deliveredTurn) close() []string {
 	t.stream.close()
 	_ = t.server.Close() // nobody waits for an answer
+	t.served.Wait()
 	return append(t.filled, t.topics.Decisions, t.unused, t.topics.DeadLetters)
 }

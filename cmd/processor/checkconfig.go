@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,7 +12,6 @@ import (
 	"slices"
 	"strings"
 
-	"sortition/decision"
 	"sortition/internal/fileio"
 	"sortition/pipeline"
 	"sortition/pipeline/kafkago"
@@ -230,9 +228,9 @@ func (c *configCheck) warnOfDatafile(odd func(is bool, format string, args ...an
 			odd(len(segments) == 0, "segments.fetch is true, and no audience asks for a segment: nothing will be fetched")
 			odd(len(segments) > 0 && (host == "" && s.Segments.Host == "" || key == ""), "segments.fetch is true, and the datafile has no integration with ODP: nothing can be fetched")
 		}
-		bandits := banditsOf(project)
+		bandits := project.BanditFlags()
 		odd(len(bandits) > 0 && !s.Predictions.Fetch, "predictions.fetch is false, and %s (%s): their decisions will be errors",
-			count(int64(len(bandits)), "rule is a contextual bandit", "rules are contextual bandits"), shortList(bandits))
+			count(int64(len(bandits)), "flag has a contextual bandit", "flags have contextual bandits"), shortList(bandits))
 	}
 	odd(p.runs(pipeline.DeliverODP) && (host == "" && p.deliverODP.endpoint == "" || key == "" && p.deliverODP.key == ""),
 		"deliver.odp: the datafile has no integration with ODP, and no endpoint with a key is given: every ODP event will be a dead letter")
@@ -245,32 +243,4 @@ func shortList(names []string) string {
 		return strings.Join(names[:most], ", ") + ", …"
 	}
 	return strings.Join(names, ", ")
-}
-
-// banditsOf lists the keys of a datafile's rules that want predictions.
-func banditsOf(p *decision.Project) []string {
-	type experiment struct {
-		Key  string    `json:"key"`
-		CMAB *struct{} `json:"cmab"`
-	}
-	var wire struct {
-		Experiments []experiment `json:"experiments"`
-		Groups      []struct {
-			Experiments []experiment `json:"experiments"`
-		} `json:"groups"`
-	}
-	if json.Unmarshal(p.Datafile(), &wire) != nil {
-		return nil // of another shape, which the engine takes: this is a hint only
-	}
-	all := wire.Experiments
-	for _, g := range wire.Groups {
-		all = append(all, g.Experiments...)
-	}
-	var keys []string
-	for _, e := range all {
-		if e.CMAB != nil {
-			keys = append(keys, e.Key)
-		}
-	}
-	return keys
 }
